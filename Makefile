@@ -1,0 +1,36 @@
+# make setup   virtual environment with everything, exact versions
+# make demo    VDFD against fine-tuning on the embedded images, with matrices, curves and run records
+# make test    all tests
+# make bench   speed ratios against the literal formulas
+# make lint    style
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test bench lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $(STAMP)
+
+demo: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/repro run vdfd/demo-ti vdfd/demo-ti-finetuning --out outputs/demo
+	$(BIN)/repro compare outputs/demo/vdfd/demo-ti/seed0/record.json outputs/demo/vdfd/demo-ti-finetuning/seed0/record.json \
+		--plots outputs/demo/plots --expect acc=8 --expect bwt=20
+
+test: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks.vdfd
+
+lint: setup
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) outputs build dist *.egg-info

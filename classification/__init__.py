@@ -1,0 +1,1 @@
+"""VDFD: variational data-free knowledge distillation for continual learning, image classification."""

@@ -1,0 +1,66 @@
+"""VDFD, task-incremental (TPAMI 2023).
+
+    sh scripts/vdfd.sh                          # all rows, in the paper's order
+    sh scripts/vdfd.sh cifar100-10 --seed 1     # one row, with further flags
+    python main.py --dataset Sample --first_split_size 4 --other_split_size 4 --schedule 8
+
+Original: XiaorongLi-95/VDFD@2c0dfce classification/task_incremental/main.py (MIT).
+Deviations from it: see classification/README.md, section "Deviations".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from classification.task_incremental.options import TaskIncrementalOptions
+from classification.vdfd.experiment import Protocol, run_experiment
+from classification.vdfd.setting import TaskIncremental
+from classification.vdfd.variant import TASK_INCREMENTAL_CODE
+from common.metrics.continual import AccuracyMatrix
+from common.training.errors import UserError, command_line
+from common.training.options import parse_row
+
+
+def get_config(argv: Sequence[str] | None = None) -> tuple[TaskIncrementalOptions, dict[str, list[Any]]]:
+    """Flags -> typed config, and what the user changed of a script's row.
+
+    Raises:
+        UserError: for flags that do not go together in this setting.
+    """
+    config, changed = parse_row(TaskIncrementalOptions, argv, "VDFD and baselines, one head per task")
+    if config.force_out_dim != 0:
+        raise UserError(
+            f"--force_out_dim {config.force_out_dim}: a single head for all classes belongs to the class-incremental "
+            "setting; expected 0 here"
+        )
+    if config.no_class_remap:
+        raise UserError("--no_class_remap: with one head per task labels must be counted inside the task; leave it out")
+    return config, changed
+
+
+def summarise(matrix: AccuracyMatrix, counts: list[int]) -> dict[str, Any]:
+    """ACC, BWT and forgetting, last values and histories; the accuracy matrix itself. Percent."""
+    acc, bwt, forgetting = matrix.average_accuracy(), matrix.backward_transfer(), matrix.forgetting()
+    return {
+        "acc": acc[-1] if acc else None,
+        "bwt": bwt[-1] if bwt else None,
+        "forgetting": forgetting[-1] if forgetting else None,
+        "acc_history": acc,
+        "bwt_history": bwt,
+        "tasks_done": len(matrix.rows),
+        "accuracy_matrix": [row + [None] * (len(matrix.rows) - len(row)) for row in matrix.rows],
+    }
+
+
+PROTOCOL = Protocol(TaskIncremental, TASK_INCREMENTAL_CODE, summarise, ("acc", "bwt"))
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the experiment; returns the summary."""
+    config, changed = get_config(argv)
+    return run_experiment(config, changed, PROTOCOL)
+
+
+if __name__ == "__main__":
+    command_line(main)()

@@ -1,0 +1,1 @@
+"""The method: low-rank importance, hypermodel, regulariser, learners."""

@@ -1,0 +1,100 @@
+"""The tasks' images: a data set, its class split, and a loader for each task."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+
+from classification.vdfd.options import MethodOptions, OriginalOptions
+from common.data.datasets import ImageSet, open_dataset
+from common.data.loader import make_loader
+from common.data.splits import ClassSplit
+from common.data.transforms import TRANSFORMS
+from common.training.errors import UserError
+from common.training.seeding import draw_seed
+
+
+class Options(OriginalOptions, MethodOptions):
+    """What the data of a run depend on (for type checkers)."""
+
+
+class SplitImages:
+    """Train and test images of every task.
+
+    Draws from the global generators: the class order with --rand_split, the task order with --rand_split_order, and a
+    seed for every training loader.
+
+    Args:
+        config: flags of the program.
+        device: where batches are wanted.
+        remap_labels: count labels inside each task.
+
+    Attributes:
+        sizes: classes of each task, in the order in which tasks are learned.
+        train_set, test_set: all images.
+    """
+
+    def __init__(self, config: Options, device: torch.device, remap_labels: bool) -> None:
+        if config.dataset not in TRANSFORMS:
+            raise UserError(f"--dataset {config.dataset} is unknown; expected one of {', '.join(TRANSFORMS)}")
+        self.config, self.device, self.remap_labels = config, device, remap_labels
+        self.spec = TRANSFORMS[config.dataset]
+        source = "Sample" if config.smoke else config.dataset
+        self.train_set = open_dataset(source, config.dataroot, "train")
+        self.test_set = open_dataset(source, config.dataroot, "test")
+        if config.images_per_class is not None:
+            self.train_set = self.train_set.per_class(config.images_per_class)
+            if config.smoke:
+                self.test_set = self.test_set.per_class(config.images_per_class)
+        make_split = ClassSplit.random if config.rand_split else ClassSplit.sequential
+        self.split = make_split(len(self.train_set.classes), config.first_split_size, config.other_split_size)
+        self.order = list(range(1, self.split.tasks + 1))
+        if config.rand_split_order:
+            random.shuffle(self.order)  # rng; heads follow this order, so that names and counters agree (D16)
+        self.sizes = [len(self.split.classes(number)) for number in self.order]
+        self._memory_format = torch.channels_last if config.fast else None
+        self._test_loaders: dict[int, Any] = {}
+
+    def train_loader(self, task: int) -> Any:
+        """Shuffled, augmented mini-batches of a task; the last, incomplete one is kept."""
+        return self._loader(self.train_set, task, train=self.config.train_aug, shuffle=True, seed=draw_seed())
+
+    def test_loader(self, task: int) -> Any:
+        """Test images of a task in order (with --eval_on_train_set its training images, not augmented)."""
+        if task not in self._test_loaders:
+            images = self.train_set if self.config.eval_on_train_set else self.test_set
+            self._test_loaders[task] = self._loader(images, task, train=False, shuffle=False, seed=0)
+        return self._test_loaders[task]
+
+    def describe(self) -> dict[str, Any]:
+        """What the run record says about the data."""
+        return {
+            "name": self.train_set.name,
+            "sha256": self.train_set.fingerprint(),
+            "test_sha256": self.test_set.fingerprint(),
+            "copy": self.train_set.copy,
+            "note": self.train_set.note,
+            "train_images": len(self.train_set.labels),
+            "test_images": len(self.test_set.labels),
+            "classes": len(self.train_set.classes),
+            "tasks": [[int(label) for label in self.split.classes(number)] for number in self.order],
+        }
+
+    def _loader(self, images: ImageSet, task: int, *, train: bool, shuffle: bool, seed: int) -> Any:
+        number = self.order[task - 1]
+        return make_loader(
+            images,
+            self.split.indices(images.labels, number),
+            self.split.targets(images.labels, number, remap=self.remap_labels),
+            self.spec,
+            train=train,
+            batch_size=self.config.batch_size,
+            shuffle=shuffle,
+            device=self.device,
+            seed=seed,
+            workers=self.config.workers,
+            path=self.config.loader,
+            memory_format=self._memory_format,
+        )

@@ -1,0 +1,128 @@
+"""Gradients of the mean class outputs, reduced to one number per row of each parameter.
+
+Source: VDFD supplement (first-order expansion around the old weights); XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py
+`calculate_importance`. Speed: the original runs one full backward pass per class and mini-batch and averages the weight
+gradients afterwards. Here many mini-batches are taken together (in evaluation mode samples do not meet), and the row
+mean of a convolution's gradient is taken without forming that gradient, see `_conv_row_gradients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.backbones.heads import Backbone
+
+
+def row_means(gradient: Tensor) -> Tensor:
+    """One number per row: the mean over all other dimensions; a vector stays as it is."""
+    return gradient.flatten(1).mean(dim=1) if gradient.dim() > 1 else gradient
+
+
+def class_gradients(
+    model: Backbone, names: Sequence[str], head: str, columns: slice, images: Tensor, weights: Tensor
+) -> dict[str, Tensor]:
+    """Row-averaged gradients of the weighted sum of each class output.
+
+    The model must be in evaluation mode: batch statistics would let samples meet.
+
+    Args:
+        model: backbone with named heads.
+        names: parameters wanted.
+        head: head whose outputs are differentiated.
+        columns: its columns, one per class.
+        images: (B, C, H, W) normalised.
+        weights: (B,) weight of each sample; 1 / (number of mini-batches * size of its mini-batch) makes the sum
+            over all calls the mean over mini-batches that the original forms.
+
+    Returns:
+        Name -> (rows, classes).
+
+    Raises:
+        ValueError: if the model is in training mode.
+    """
+    if model.training:
+        raise ValueError("class gradients need the model in evaluation mode")
+    parameters = dict(model.named_parameters())
+    convolutions = _tapped_convolutions(model, names)
+    plain = [name for name in names if name not in convolutions]
+    wanted_before = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name in plain)
+        with torch.enable_grad(), ExitStack() as stack:
+            taps = {name: stack.enter_context(_Tap(module)) for name, module in convolutions.items()}
+            logits = model.last[head](model.embed(images))[:, columns]
+            outputs = (logits * weights.unsqueeze(1).to(logits.dtype)).sum(dim=0)
+            sources = [taps[name].output for name in convolutions] + [parameters[name] for name in plain]
+            columns_of: dict[str, list[Tensor]] = {name: [] for name in names}
+            for index in range(len(outputs)):
+                gradients = torch.autograd.grad(outputs[index], sources, retain_graph=index + 1 < len(outputs))
+                for name, gradient in zip(convolutions, gradients, strict=False):
+                    columns_of[name].append(_conv_row_gradients(gradient, taps[name].window_sums, convolutions[name]))
+                for name, gradient in zip(plain, gradients[len(convolutions):], strict=True):
+                    columns_of[name].append(row_means(gradient))
+    finally:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(wanted_before[name])
+    return {name: torch.stack(columns_of[name], dim=1) for name in names}
+
+
+class _Tap:
+    """While entered, notes a convolution's output and the sums of its input over every kernel window."""
+
+    def __init__(self, module: nn.Conv2d) -> None:
+        self.module = module
+        self.output: Tensor
+        self.window_sums: Tensor
+
+    def __enter__(self) -> _Tap:
+        self._handle = self.module.register_forward_hook(self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handle.remove()
+
+    def _note(self, module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        with torch.no_grad():
+            ones = inputs[0].new_ones(1, 1, *module.kernel_size)
+            summed = inputs[0].sum(dim=1, keepdim=True)
+            self.window_sums = F.conv2d(summed, ones, None, module.stride, module.padding, module.dilation)
+        # why: the first convolution's output depends on nothing that needs a gradient, so it becomes a leaf
+        self.output = output if output.requires_grad else output.detach().requires_grad_()
+        return self.output
+
+
+def _conv_row_gradients(output_gradient: Tensor, window_sums: Tensor, module: nn.Conv2d) -> Tensor:
+    """Mean over a convolution's input channels and kernel of the gradient of its weight.
+
+    The gradient of w[r, i, u, v] is the sum over samples and places of output_gradient[b, r, y, x] times the input
+    entry under (i, u, v) there. Its mean over (i, u, v) needs only the sum of the input over the whole window:
+    one inner product per row instead of a convolution as large as the forward pass.
+
+    Args:
+        output_gradient: (B, rows, H, W).
+        window_sums: (B, 1, H, W).
+
+    Returns:
+        (rows,).
+    """
+    return torch.einsum("brhw,bhw->r", output_gradient, window_sums[:, 0]) / module.weight[0].numel()
+
+
+def _tapped_convolutions(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Conv2d]:
+    """The wanted parameters that are weights of ungrouped, zero-padded convolutions, with their modules."""
+    wanted = set(names)
+    return {
+        f"{path}.weight": module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and f"{path}.weight" in wanted
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    }

@@ -1,0 +1,204 @@
+"""VDFD: distil the old tasks through a linear functional of the weights, in a learned metric.
+
+Source: VDFD supplement; XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py, agents/vdfd_la.py (MIT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from classification.vdfd.compression import draw_start, functional, low_rank_factors, row_sums
+from classification.vdfd.hypermodel import HYPERMODELS, normalised_adjacency
+from classification.vdfd.importance import class_gradients
+from classification.vdfd.learner import FineTuning
+from classification.vdfd.memory import Memory
+from classification.vdfd.optimization import LaggedMultiStep, backbone_names, make_optimizer
+from classification.vdfd.regulariser import (
+    class_affinity,
+    precision_matrices,
+    prototypes_of,
+    quadratic_regulariser,
+)
+from classification.vdfd.variant import Variant
+from common.training.journal import progress_bar
+
+
+@dataclass
+class RegularisedTasks:
+    """Constants of the regulariser during one task, for stored tasks with equally many classes.
+
+    Attributes:
+        basis: (R, T, C) stacked products of the factors.
+        gw_star: (T, C) stored functionals.
+        prototypes: (T, C, F) unit classifier rows.
+        adjacency: (T, C, C) normalised adjacency of each class graph.
+    """
+
+    basis: Tensor
+    gw_star: Tensor
+    prototypes: Tensor
+    adjacency: Tensor
+
+
+class VDFD(FineTuning):
+    """Fine-tuning plus the data-free distillation penalty.
+
+    Args:
+        variant: which of the method's variants (`resolve_variant`).
+
+    Attributes:
+        hypermodel: the graph network.
+        memory: what is kept of finished tasks.
+    """
+
+    name = "VDFD"
+
+    def __init__(self, *arguments: Any, variant: Variant, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.variant = variant
+        self.hypermodel = HYPERMODELS[variant.gcn](self.model.num_features).to(self.device)
+        with_head = self.config.with_head
+        names = [name for name, _ in self.model.named_parameters()] if with_head else backbone_names(self.model)
+        self.memory = Memory(self.model, names)
+        self.prototypes: list[Tensor] = []
+        self.regularised: list[RegularisedTasks] = []
+        self._importance: Tensor | None = None
+
+    # --- before a task ------------------------------------------------------------------------------------------
+
+    def start_task(self, task: int) -> None:
+        """Also, from the second task on: prototypes of the old classes, and a freshly drawn hypermodel."""
+        super().start_task(task)
+        if self.memory.tasks:
+            self.prototypes = [self.stored_prototypes(position) for position in range(len(self.memory.tasks))]
+            self.hypermodel.reset()  # rng
+            self.set_constants()
+
+    def make_optimizers(self) -> None:
+        """Also the hypermodel's optimiser, from the second task on."""
+        super().make_optimizers()
+        if self.task > 1 and (self.config.reset_model_opt or len(self.optimizers) == 1):
+            group = {
+                "params": list(self.hypermodel.parameters()),
+                "lr": self.config.hypermodel_lr,
+                "weight_decay": self.config.hypermodel_weight_decay,
+            }
+            optimizer = make_optimizer(self.config.hypermodel_optimizer, [group], self.config.momentum)
+            self.optimizers.append(optimizer)
+            self.schedules.append(LaggedMultiStep(optimizer, self.config.schedule))
+
+    def stored_prototypes(self, position: int) -> Tensor:
+        """(C, F) unit classifier rows of the stored task at this position, as they are now."""
+        view = self.setting.view(position + 1)
+        return prototypes_of(self.model.last[view.head].weight[view.class_columns])
+
+    def set_constants(self) -> None:
+        """Multiply out and stack what the regulariser needs, once per task."""
+        stored = range(len(self.memory.tasks))
+        chosen = stored if self.variant.reg_tasks == "sum" else stored[-1:]
+        self.regularised = []
+        for classes in dict.fromkeys(len(self.memory.tasks[position].gw_star) for position in chosen):
+            alike = [position for position in chosen if len(self.memory.tasks[position].gw_star) == classes]
+            basis, gw_star = self.memory.stacked(alike)
+            prototypes = torch.stack([self.prototypes[position] for position in alike])
+            adjacency = normalised_adjacency(class_affinity(prototypes))
+            self.regularised.append(RegularisedTasks(basis, gw_star, prototypes, adjacency))
+
+    # --- during a task ------------------------------------------------------------------------------------------
+
+    def penalty(self) -> Tensor | None:
+        """The regulariser at the current weights; None while nothing is stored."""
+        if not self.memory.tasks:
+            return None
+        sums = row_sums(self.memory.parameters)
+        scale = float(len(self.memory.tasks) ** 2) if self.variant.quad_scale == "tasks_squared" else 1.0
+        terms = []
+        for stored in self.regularised:
+            precision = self.precision_of(stored)
+            terms.append(
+                quadratic_regulariser(
+                    functional(sums, stored.basis),
+                    stored.gw_star,
+                    precision,
+                    self.config.epsilons,
+                    quad_scale=scale,
+                    eps_in_quadratic=self.variant.precision_eps == "both",
+                )
+            )
+        return torch.stack(terms).sum()
+
+    def precision_of(self, stored: RegularisedTasks) -> Tensor:
+        """(T, C, C) precision matrices of stored tasks."""
+        unit = self.variant.precision_rows == "unit"
+        return precision_matrices(self.hypermodel, stored.adjacency, stored.prototypes, unit)
+
+    # --- after a task -------------------------------------------------------------------------------------------
+
+    def finish_task(self) -> None:
+        """Measure the importance, compress it, and store it with the functional's value."""
+        self.model.eval()
+        importance = self.measure_importance()
+        factors = {}
+        for name, matrix in zip(self.memory.names, importance.split(self._row_counts()), strict=True):
+            rank = min(self.config.singular, *matrix.shape)
+            factors[name] = low_rank_factors(matrix, rank, draw_start(matrix, rank))  # rng: parameter by parameter
+        task = self.memory.add(factors)
+        self._importance = None
+        self.run.note(f"storage: {task.storage()} numbers for task {self.task}, rank {self.config.singular}")
+
+    def measure_importance(self) -> Tensor:
+        """(R, C) mean over the training mini-batches of the class gradients, rows stacked over parameters.
+
+        Goes over the (augmented, shuffled) training loader once; images are not rotated.
+        """
+        view = self.setting.view(self.task)
+        total_batches = len(self.loader)
+        description = f"task {self.task} importance"
+        for images, weights in self._groups_of_batches(progress_bar(self.loader, description, total_batches), total_batches):
+            gradients = class_gradients(self.model, self.memory.names, view.head, view.class_columns, images, weights)
+            stacked = torch.cat([gradients[name] for name in self.memory.names])
+            self._importance = stacked if self._importance is None else self._importance + stacked
+            self.run.tick()
+        assert self._importance is not None
+        return self._importance
+
+    def _groups_of_batches(self, loader: Any, total_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Several mini-batches as one, every sample weighted 1 / (mini-batches * size of its own mini-batch)."""
+        images: list[Tensor] = []
+        weights: list[Tensor] = []
+        for batch, _ in loader:
+            images.append(batch)
+            weights.append(batch.new_full((len(batch),), 1 / (total_batches * len(batch))))
+            if sum(map(len, images)) >= self.config.importance_batch or self.loader.position == total_batches:
+                yield torch.cat(images), torch.cat(weights)
+                images, weights = [], []
+
+    def _row_counts(self) -> list[int]:
+        return [parameter.shape[0] for parameter in self.memory.parameters]
+
+    # --- resume -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Also the hypermodel, the memory, the prototypes and an importance pass under way."""
+        return super().state_dict() | {
+            "hypermodel": self.hypermodel.state_dict(),
+            "memory": self.memory.state_dict(),
+            "prototypes": self.prototypes,
+            "importance": self._importance,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where a saved learner stood."""
+        super().load_state_dict(state)
+        self.hypermodel.load_state_dict(state["hypermodel"])
+        self.memory.load_state_dict(state["memory"])
+        self.prototypes = [prototype.to(self.device) for prototype in state["prototypes"]]
+        importance = state["importance"]
+        self._importance = None if importance is None else importance.to(self.device)
+        if self.prototypes and not self.task_is_done:
+            self.set_constants()

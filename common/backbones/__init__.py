@@ -1,0 +1,1 @@
+"""Networks, each named after the original it equals, and a registry of their names."""

@@ -1,0 +1,1 @@
+"""The run machinery: options, seeds, run directory, checkpoints and resume, precision, run records."""

@@ -1,0 +1,96 @@
+"""Checkpoints: one file, written atomically, the one before it kept, and loaded without running any code in it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common.training.errors import UserError
+from common.training.files import sync_folder, write_atomically
+
+NEWEST = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
+    """Write the newest checkpoint of a run; the one that was newest becomes the previous one.
+
+    At every moment the folder holds at least one complete checkpoint (once the first was written): the new file
+    is complete on the disk before the old one is renamed.
+    """
+    newest, previous, incoming = folder / NEWEST, folder / PREVIOUS, folder / f"{NEWEST}.incoming"
+    write_atomically(incoming, lambda file: torch.save(dict(state), file))
+    if newest.exists():
+        os.replace(newest, previous)
+    os.replace(incoming, newest)
+    sync_folder(folder)
+    return newest
+
+
+def read_checkpoint(path: Path, map_location: torch.device | str = "cpu") -> Any:
+    """Read one checkpoint file with `weights_only=True`.
+
+    Raises:
+        UserError: if the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint file at {path}")
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(f"cannot read checkpoint {path}: {reason[0] if reason else type(error).__name__}") from error
+
+
+def read_newest_checkpoint(folder: Path, map_location: torch.device | str = "cpu") -> tuple[Any, list[str]]:
+    """Read the newest sound checkpoint of a run.
+
+    Returns:
+        The state, or None if the folder holds no checkpoint, and one line for every damaged file passed over.
+
+    Raises:
+        UserError: if there are checkpoint files and none of them can be read.
+    """
+    # A kill between the two renames of `save_checkpoint` leaves the complete new file under its incoming name.
+    candidates = [folder / NEWEST, folder / f"{NEWEST}.incoming", folder / PREVIOUS]
+    problems: list[str] = []
+    for path in candidates:
+        if not path.exists():
+            continue
+        try:
+            return read_checkpoint(path, map_location), problems
+        except UserError as error:
+            problems.append(f"{error}; falling back to the checkpoint before it")
+    if problems:
+        raise UserError(
+            f"every checkpoint in {folder} is damaged ({len(problems)} files); start over with --resume never"
+        )
+    return None, []
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Any], source: str) -> None:
+    """Load a state dict into a module, naming everything that does not match.
+
+    Raises:
+        UserError: listing missing keys, unknown keys and shapes that differ; the module is left as it was.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    unknown = [key for key in state if key not in own]
+    differing = [
+        f"{key} (expected {tuple(own[key].shape)}, found {tuple(state[key].shape)})"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    problems = {"missing": missing, "unknown": unknown, "of another shape": differing}
+    found = "; ".join(f"{what}: {', '.join(keys[:5])}{f' and {len(keys) - 5} more' if len(keys) > 5 else ''}"
+                      for what, keys in problems.items() if keys)
+    if found:
+        raise UserError(f"the weights in {source} do not fit this network: {found}")
+    module.load_state_dict(state)

@@ -1,0 +1,181 @@
+"""Typed options from the command line: one dataclass per program, one flag per field.
+
+A field's default, type and docstring are the flag's default, type and help. Flags keep the originals' spelling:
+`bool` fields are switches that take no value (given, they turn the default around: a field that is True by default
+is switched OFF by its flag, as with the originals' `store_false` flags); `list` fields take one or more values.
+
+A launch script separates the published row from what its user adds by `--overrides`:
+
+    python main.py <flags of the row> --overrides "$@"
+
+Later values win; what the user changed is recorded, so that a changed run never passes for the published one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import docstring_parser
+import jsonargparse
+
+from common.training.errors import UserError
+
+OVERRIDES_MARKER = "--overrides"
+
+Config = TypeVar("Config")
+
+
+def machine_option(default: Any) -> Any:
+    """A field that says where or how a run is executed, not what it computes.
+
+    Such fields may differ between a run and its resumption, and never make a run differ from its published row.
+    """
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata={"machine": True})
+    return dataclasses.field(default=default, metadata={"machine": True})
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """added by this repository"""
+
+    output_dir: str = machine_option("outputs/run")
+    """folder of this run: log, series, checkpoints, record"""
+    resume: Literal["auto", "never"] = machine_option("auto")
+    """auto: go on from the newest sound checkpoint in output_dir, skip a finished run; never: start over, earlier
+    content of output_dir is moved aside"""
+    time_budget: float | None = machine_option(None)
+    """seconds after which the run saves a checkpoint and stops with exit code 75"""
+    checkpoint_interval: float = machine_option(300.0)
+    """seconds between checkpoints inside an epoch; the ends of epochs and tasks are always saved"""
+    cell: str | None = machine_option(None)
+    """name of the published table cell that this run answers, e.g. vdfd/ti-cifar100-10"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """number format of the forward pass (torch.amp); fp32 is the reference"""
+    opt_level: Literal["O0", "O1", "O2", "O3"] | None = None
+    """NVIDIA apex's names for mixed precision: O0 = fp32, O1 and O2 = fp16 with loss scaling, O3 = refused"""
+    amp_backend: Literal["torch", "apex"] = "torch"
+    """apex: use NVIDIA apex, if it can be imported, for --opt_level"""
+    fast: bool = False
+    """faster arithmetic on the same mathematics: TF32, channels-last layout, cuDNN autotuning"""
+    smoke: bool = False
+    """short form on the embedded sample: few classes, images and epochs through the same code"""
+
+
+class OptionParser(jsonargparse.ArgumentParser):
+    """argparse with type checking; bad input is one line naming the flag."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Raise instead of printing the whole usage text."""
+        raise UserError(f"{' '.join(message.split())} (run with --help for all options)") from ex
+
+
+def build_parser(config_type: type, description: str = "") -> OptionParser:
+    """A parser with one titled group of flags per dataclass that `config_type` inherits from."""
+    parser = OptionParser(description=description, exit_on_error=True, allow_abbrev=False)
+    fields = {field.name: field for field in dataclasses.fields(config_type)}
+    hints = typing.get_type_hints(config_type)
+    help_of: dict[str, str] = {}
+    owners: dict[str, type] = {}
+    for owner in reversed(config_type.__mro__):
+        if dataclasses.is_dataclass(owner):
+            help_of |= _attribute_help(owner)
+            for name in owner.__dict__.get("__annotations__", {}):
+                owners.setdefault(name, owner)  # a subclass may give a flag another default; it stays in its group
+    groups = {owner: parser.add_argument_group(_title(owner)) for owner in dict.fromkeys(owners.values())}
+    for name, owner in owners.items():
+        if name in fields:  # not a class variable
+            _add_flag(groups[owner], fields[name], hints[name], help_of.get(name, ""))
+    return parser
+
+
+def parse_config(config_type: type[Config], argv: Sequence[str] | None = None, description: str = "") -> Config:
+    """Parse a command line into a config.
+
+    Args:
+        config_type: a dataclass; its base dataclasses become groups of flags.
+        argv: the arguments without the program's name; None takes those of the process.
+        description: first text of `--help`.
+
+    Raises:
+        UserError: for an unknown flag or a value of the wrong type, naming the flag.
+    """
+    return parse_row(config_type, argv, description)[0]
+
+
+def parse_row(
+    config_type: type[Config], argv: Sequence[str] | None = None, description: str = ""
+) -> tuple[Config, dict[str, list[Any]]]:
+    """Parse a command line and tell what follows `--overrides` changes.
+
+    Returns:
+        The config, and {flag: [value of the row, value used]} of every field that the part after the marker changes
+        and that is no `machine_option`.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser(config_type, description)
+    row = argv[: argv.index(OVERRIDES_MARKER)] if OVERRIDES_MARKER in argv else argv
+    everything = [argument for argument in argv if argument != OVERRIDES_MARKER]
+    config, row_config = _parse(parser, config_type, everything), _parse(parser, config_type, row)
+    changed = {
+        name: [old, new]
+        for (name, new), old in zip(as_dict(config).items(), as_dict(row_config).values(), strict=True)
+        if new != old and not is_machine_option(config_type, name)
+    }
+    return config, changed
+
+
+def is_machine_option(config_type: type, name: str) -> bool:
+    """Whether a field was declared with `machine_option`."""
+    return any(field.name == name and field.metadata.get("machine", False) for field in dataclasses.fields(config_type))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A config as plain values that JSON can hold, in the order of its flags."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+
+
+def _parse(parser: OptionParser, config_type: type[Config], argv: list[str]) -> Config:
+    values = parser.parse_args(argv)
+    names = {field.name for field in dataclasses.fields(config_type)}
+    return config_type(**{name: value for name, value in vars(values).items() if name in names})
+
+
+def _title(owner: type) -> str:
+    return (owner.__doc__ or owner.__name__).strip().splitlines()[0]
+
+
+def _add_flag(group: Any, field: dataclasses.Field, type_: Any, help_: str) -> None:
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    flag = f"--{field.name}"
+    if type_ is bool:
+        meaning = f"{help_} (switch; default {default})"
+        group.add_argument(flag, action="store_false" if default else "store_true", help=meaning)
+        return
+    item = _list_item(type_)
+    if item is not None:
+        group.add_argument(flag, type=item, nargs="+", default=default, help=help_)
+    else:
+        group.add_argument(flag, type=type_, default=default, help=help_)
+
+
+def _list_item(type_: Any) -> Any:
+    """Item type of `list[item]` or `list[item] | None`; None for every other type."""
+    members = typing.get_args(type_) if isinstance(type_, types.UnionType) else (type_,)
+    for member in members:
+        if typing.get_origin(member) is list:
+            return typing.get_args(member)[0]
+    return None
+
+
+def _attribute_help(owner: type) -> dict[str, str]:
+    """The docstrings below a dataclass's fields, by field name."""
+    parsed = docstring_parser.parse_from_object(owner)
+    return {meta.arg_name: " ".join((meta.description or "").split()) for meta in parsed.params}

@@ -1,0 +1,304 @@
+"""One object per run directory: the lock, resume, logging, checkpoints, the time budget, and the record."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+import torch
+
+from common.training import record as records
+from common.training.checkpoint import read_newest_checkpoint, save_checkpoint
+from common.training.device import describe_hardware, peak_memory_gib
+from common.training.errors import RunStopped, UserError
+from common.training.files import write_json
+from common.training.journal import SERIES, Journal
+from common.training.options import RunOptions, as_dict, is_machine_option
+from common.training.precision import resolve_precision
+from common.training.seeding import GlobalGenerators
+
+
+class Stateful(Protocol):
+    """Anything whose state an exact resume needs."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Run:
+    """A run in its folder, from the lock to the record.
+
+    Use as a context manager. What an exact resume needs is registered once, by name (`register`); `restore` then
+    puts everything where the newest sound checkpoint left it. A training loop calls `tick` after every step: that is
+    where a checkpoint may be written and where a run may stop; at the ends of epochs and tasks it calls `save`.
+
+    Args:
+        config: the resolved options; a dataclass that inherits from `RunOptions`.
+        method: name of the method, for the record.
+        paper: short name of the paper, e.g. "vdfd".
+        device: where the run computes.
+        seed: the seed in force, for the record.
+        changed: what the user changed of the published row (`parse_row`).
+        folder: overrides `config.output_dir`.
+        write_every: steps between two points of a written series.
+        quiet: keep notes in the log file only, and write no TensorBoard files.
+
+    Attributes:
+        folder: the run's directory.
+        step: optimiser steps taken so far over the whole run.
+        finished: True if the folder already holds the finished record of this very configuration.
+
+    Raises:
+        UserError: if another process holds the folder, or if it holds a run with another configuration.
+    """
+
+    def __init__(
+        self,
+        config: RunOptions,
+        *,
+        method: str,
+        paper: str,
+        device: torch.device,
+        seed: int,
+        changed: dict[str, list[Any]] | None = None,
+        folder: Path | None = None,
+        write_every: int = 10,
+        quiet: bool = False,
+    ) -> None:
+        self.config = config
+        self.method, self.paper, self.device, self.seed = method, paper, device, seed
+        self.changed = changed or {}
+        self.folder = Path(folder or config.output_dir)
+        self.step = 0
+        self._registered: dict[str, Stateful] = {}
+        self._generators = GlobalGenerators()
+        self._begin = time.monotonic()
+        self._earlier_seconds = 0.0
+        self._last_save = self._begin
+        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._stop_reason: str | None = None
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = filelock.FileLock(self.folder / "lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UserError(f"{self.folder} is in use by another run; wait for it or give another --output_dir") from None
+        try:
+            if config.resume == "never":
+                _move_aside(self.folder)
+            self._check_configuration()
+            self._journal = Journal(self.folder, write_every=write_every, tensorboard=not quiet, echo=not quiet)
+        except BaseException:
+            self._lock.release()
+            raise
+        self.finished = self._finished_record() is not None
+
+    # --- life of the run ----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Run:
+        self._previous_handler = signal.signal(signal.SIGTERM, self._on_termination) if _in_main_thread() else None
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGTERM, self._previous_handler)
+        try:
+            self._journal.close()
+        finally:
+            self._lock.release()
+
+    def register(self, name: str, part: Stateful) -> None:
+        """Add a part whose state is saved and restored; parts are restored in the order of registration."""
+        if name in self._registered:
+            raise ValueError(f"two parts registered under the name {name}")
+        self._registered[name] = part
+
+    def restore(self) -> bool:
+        """Go on from the newest sound checkpoint.
+
+        Returns:
+            True if a checkpoint was loaded; False if the run starts from the beginning.
+        """
+        state, problems = read_newest_checkpoint(self.folder)
+        for problem in problems:
+            self.note(problem)
+        if state is None:
+            self._journal.rewind(0)
+            return False
+        self.step = state["step"]
+        self._earlier_seconds = state["seconds"]
+        self._started = state["started"]
+        self._journal.rewind(state["series_position"])
+        for name, part in self._registered.items():
+            part.load_state_dict(state["parts"][name])
+        self._generators.load_state_dict(state["generators"])  # last: building parts may have drawn numbers
+        self.note(f"resumed at step {self.step} from {self.folder}")
+        return True
+
+    def restore_generators(self) -> None:
+        """Put only the global generators where the newest checkpoint left them (a repetition that is already done)."""
+        state, _ = read_newest_checkpoint(self.folder)
+        if state is not None:
+            self._generators.load_state_dict(state["generators"])
+
+    def save(self) -> None:
+        """Write a checkpoint now."""
+        position = self._journal.position()  # first: raises if a loss was not finite, keeping the sound checkpoint
+        state = {
+            "step": self.step,
+            "seconds": self.seconds(),
+            "started": self._started,
+            "series_position": position,
+            "parts": {name: part.state_dict() for name, part in self._registered.items()},
+            "generators": self._generators.state_dict(),
+        }
+        save_checkpoint(self.folder, state)
+        self._last_save = time.monotonic()
+
+    def tick(self) -> None:
+        """After a step: save if it is time, stop if the time budget is used up or a termination signal came.
+
+        Raises:
+            RunStopped: after a checkpoint was written.
+        """
+        now = time.monotonic()
+        if self.config.time_budget is not None and now - self._begin >= self.config.time_budget:
+            self._stop_reason = f"the time budget of {self.config.time_budget:g} s is used up"
+        if self._stop_reason is not None:
+            self.save()
+            raise RunStopped(f"{self._stop_reason}; saved at step {self.step} in {self.folder}, the same command goes on")
+        if now - self._last_save >= self.config.checkpoint_interval:
+            self.save()
+
+    def seconds(self) -> float:
+        """Seconds this run has taken, earlier parts of a resumed run included."""
+        return self._earlier_seconds + time.monotonic() - self._begin
+
+    # --- logging ------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """One line to the log and to standard output."""
+        self._journal.note(text)
+
+    def log(self, *, task: int, epoch: int, **terms: torch.Tensor) -> None:
+        """Note the loss terms of the step just taken; tensors stay on the device until they are read in a batch."""
+        self._journal.log_step(self.step, task, epoch, **terms)
+
+    def flush(self) -> None:
+        """Write everything that was logged so far to the series file."""
+        self._journal.flush()
+
+    def log_value(self, name: str, value: float, *, task: int, epoch: int) -> None:
+        """Write one point of a series: a metric in percent, a learning rate."""
+        self._journal.log_value(name, value, step=self.step, task=task, epoch=epoch)
+
+    # --- the record ---------------------------------------------------------------------------------------------
+
+    def write_record(
+        self, metrics: dict[str, Any], data: dict[str, Any], labels: list[str], *, finished: bool = True
+    ) -> dict[str, Any]:
+        """Write `record.json`.
+
+        Args:
+            metrics: named numbers and matrices; accuracies in percent, values of the last step unless named best_*.
+            data: what the run trained on, with a content hash.
+            labels: in what respect the run is not the full published setting ("shortened", "sub-sampled", ...).
+            finished: False for a run that stopped before its end.
+
+        Returns:
+            The record.
+        """
+        configuration = as_dict(self.config)
+        record = {
+            "schema": records.SCHEMA,
+            "run_id": records.run_id(self.config.cell, self.method, self.seed, self._computing_options()),
+            "status": "finished" if finished else "stopped",
+            "paper": self.paper,
+            "cell": self.config.cell,
+            "method": self.method,
+            "command": records.command_of_process(),
+            "config": configuration,
+            "changed": self.changed,
+            "labels": sorted(set(labels)),
+            "seed": self.seed,
+            **records.describe_code(),
+            "data": data,
+            "hardware": describe_hardware(self.device),
+            "versions": records.describe_versions(),
+            "numerics": records.describe_numerics(resolve_precision(self.config), self.config.fast),
+            "started": self._started,
+            "wall_seconds": round(self.seconds(), 3),
+            "peak_memory_gib": round(peak_memory_gib(self.device), 4),
+            "steps": self.step,
+            "metrics": metrics,
+            "series": SERIES,
+        }
+        self._journal.flush()
+        write_json(self.folder / records.RECORD, record)
+        return record
+
+    def read_record(self) -> dict[str, Any]:
+        """The finished record in this folder.
+
+        Raises:
+            UserError: if there is none.
+        """
+        record = self._finished_record()
+        if record is None:
+            raise UserError(f"{self.folder} holds no finished run")
+        return record
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _computing_options(self) -> dict[str, Any]:
+        kind = type(self.config)
+        return {name: value for name, value in as_dict(self.config).items() if not is_machine_option(kind, name)}
+
+    def _check_configuration(self) -> None:
+        path = self.folder / "config.json"
+        own = json.loads(json.dumps(self._computing_options()))
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            differing = [name for name in own if own[name] != found.get(name)]
+            if differing:
+                first = differing[0]
+                raise UserError(
+                    f"{self.folder} holds a run with another configuration (--{first}: expected {own[first]!r}, found "
+                    f"{found.get(first)!r}{f', and {len(differing) - 1} more' if len(differing) > 1 else ''}); "
+                    "give another --output_dir, or --resume never to start over"
+                )
+        else:
+            write_json(path, own)
+
+    def _finished_record(self) -> dict[str, Any] | None:
+        path = self.folder / records.RECORD
+        if not path.exists():
+            return None
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if record["status"] == "finished" else None
+
+    def _on_termination(self, number: int, frame: Any) -> None:
+        self._stop_reason = f"signal {signal.Signals(number).name}"
+
+
+def _move_aside(folder: Path) -> None:
+    """Move what a folder holds (but its lock) into `earlier-<n>` inside it."""
+    content = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith("earlier-")]
+    if not content:
+        return
+    target = folder / f"earlier-{1 + sum(1 for _ in folder.glob('earlier-*'))}"
+    target.mkdir()
+    for path in content:
+        path.rename(target / path.name)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
