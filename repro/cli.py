@@ -110,6 +110,9 @@ def run(
     runner.check_launcher(launcher)
     root = repository_root()
     chosen = select_cells(read_registry(root), cells)
+    waiting = [cell for cell in chosen if cell.status and cell.id not in cells]
+    records.print_warnings(f"left out: cell {cell.id} cannot be run: {cell.status}" for cell in waiting)
+    chosen = [cell for cell in chosen if cell not in waiting]
     extra = (context.obj or {}).get("extra", ())
     jobs = runner.plan(chosen, _seeds(seeds), root, out or root / "outputs", smoke, extra)
     if dry_run:

@@ -81,7 +81,8 @@ class Record:
 
     @property
     def changed(self) -> dict[str, Any]:
-        return self.content["changed"]
+        """What differs from the published row; a seed does not: it repeats the same experiment."""
+        return {flag: values for flag, values in self.content["changed"].items() if flag != "seed"}
 
     @property
     def finished(self) -> bool:

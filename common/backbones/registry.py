@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from common.backbones.heads import Backbone
 from common.backbones.resnet_vdfd import resnet18, resnet32, resnet50, resnet101
-from common.backbones.small import AlexNetVDFD, CNNVDFD, LeNetVDFD, MLPVDFD
+from common.backbones.small import CNNVDFD, MLPVDFD, AlexNetVDFD, LeNetVDFD
+from common.backbones.swin_vdfd import SwinTransformer
 from common.training.errors import UserError
 
 BACKBONES: dict[tuple[str, str], Callable[..., Backbone]] = {
@@ -18,6 +19,7 @@ BACKBONES: dict[tuple[str, str], Callable[..., Backbone]] = {
     ("alexnet", "AlexNet"): AlexNetVDFD,
     ("mlp", "MLP"): MLPVDFD,
     ("cnn", "CNN"): CNNVDFD,
+    ("swin", "SwinTransformer"): SwinTransformer,
 }
 _RESIZABLE = {("resnet", "resnet18")}
 
@@ -47,6 +49,9 @@ def build_backbone(
     sizes = {name: tuple(value) for name, value in (("widths", widths), ("blocks", blocks)) if value is not None}
     if sizes and key not in _RESIZABLE:
         raise UserError(f"--widths and --blocks change the size of resnet18 only, not of {model_name}")
+    for name, values in sizes.items():
+        if min(values, default=0) < 1:
+            raise UserError(f"--{name} expects positive numbers, found {' '.join(map(str, values)) or 'none'}")
     if len(sizes.get("widths", (0,) * 4)) != len(sizes.get("blocks", (0,) * 4)):
         raise UserError("--widths and --blocks expect as many numbers as each other (4 stages by default)")
     return BACKBONES[key](**sizes)

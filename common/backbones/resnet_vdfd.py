@@ -104,7 +104,8 @@ class PreActResNet(Backbone):
             self.add_module(f"stage{index}", nn.Sequential(*stage))
         self.bn_last = nn.BatchNorm2d(planes_in)
         self.num_features = planes_in
-        self.last = nn.Linear(planes_in, num_classes)  # rng: drawn although `set_heads` discards it, as the original does
+        # rng: drawn although `set_heads` discards it, as the original does
+        self.last = nn.Linear(planes_in, num_classes)
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, F)."""

@@ -25,7 +25,8 @@ def open_sample(split: str, folder: Path = SAMPLE_FOLDER) -> ImageSet:
         strips = [(folder / split / f"{name}.webp").read_bytes() for name in classes]
     except OSError as error:
         raise UserError(f"the embedded sample is incomplete ({error}); install the package again") from error
-    images = [decode_strip(strip, f"{split}/{name}.webp of the sample") for name, strip in zip(classes, strips)]
+    named = zip(classes, strips, strict=True)
+    images = [decode_strip(strip, f"{split}/{name}.webp of the sample") for name, strip in named]
     labels = np.repeat(np.arange(len(classes)), [len(of_class) for of_class in images])
     complete = 500 if split == "train" else 100
     note = f"{len(classes)} of 100 classes, {len(images[0])} of {complete} images per class of CIFAR-100"

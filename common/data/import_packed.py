@@ -124,7 +124,7 @@ def import_idx(name: str, archive: Archive, root: Path) -> str:
         ]
         checked = idx_set(name, split, *arrays, where=str(archive.path))
         remarks.append(f"{len(checked)} {split} images ({checked.copy}{': ' if checked.note else ''}{checked.note})")
-        for kind, array in zip(("images-idx3", "labels-idx1"), arrays):
+        for kind, array in zip(("images-idx3", "labels-idx1"), arrays, strict=True):
             write_bytes(root / name / "raw" / f"{PREFIXES[split]}-{kind}-ubyte", _idx_bytes(array))
     return f"{name}: {' and '.join(remarks)} in {root / name / 'raw'}."
 

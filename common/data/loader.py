@@ -4,9 +4,10 @@ Both loaders yield `(images, targets)`: (B, C, h, w) float32, normalised, and (B
 number of batches; the last one may be smaller.
 
 `position` is the number of batches consumed in the running pass. It is counted before a batch is handed out, so a
-state saved in the body of the loop means "this batch is done". Iterating goes on with an interrupted pass
-(0 < position < len) and otherwise starts a new one. A state saved in the body of the *last* batch has
-position == len: that pass is done, and iterating a loader restored from it starts the next.
+state saved in the body of the loop means "this batch is done". Iterating goes on with a pass that is under way
+(position > 0) and otherwise starts a new one; when a pass has ended, position is 0 again. A state saved in the body of
+the *last* batch has position == len: iterating a loader restored from it ends that pass without another batch, so that
+a training loop which closes an epoch after its `for` statement closes it exactly once.
 Only one iterator of a loader may be in use at a time.
 """
 
@@ -71,13 +72,12 @@ class Loader:
         return math.ceil(self.dataset_size / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        goes_on = 0 < self.position < len(self)
-        number = self._pass if goes_on else self._pass + 1
-        position = self.position if goes_on else 0
-        for batch in self._batches(number, position):
-            position += 1
-            self._pass, self.position = number, position
+        if self.position == 0:
+            self._pass += 1
+        for batch in self._batches(self._pass, self.position):
+            self.position += 1
             yield batch
+        self.position = 0
 
     def state_dict(self) -> dict[str, int]:
         """Seed, pass and position, with the sizes they belong to."""

@@ -107,7 +107,7 @@ DATASETS: dict[str, Preparation] = {
         ("38500220f9c5a9440b0ea683ad8a19684903cacc9a29ae5d4cc13f1f7a356413",),
     ),
     "TinyImageNet": Preparation(
-        "--from tiny-imagenet-200.zip (cs231n.stanford.edu), or an archive or folder with train/<class>/ and val/<class>/",
+        "--from tiny-imagenet-200.zip (cs231n.stanford.edu), or an archive or folder with train/<class>/ and val/",
         partial(_folder_paths, "TinyImageNet"), partial(import_folders, "TinyImageNet"), None,
         ("53e7c2ac8cc7abcb5264debf443022473f2bcd0076d32c6f3bf4563c8497d83c",),
     ),

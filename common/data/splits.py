@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class ClassSplit:
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.order))):
             raise UserError(f"the class order must hold every class 0..{len(self.order) - 1} once")
-        ascending = all(low < high for low, high in zip(self.boundaries, self.boundaries[1:]))
+        ascending = all(low < high for low, high in pairwise(self.boundaries))
         if not ascending or self.boundaries[:1] != (0,) or self.boundaries[-1] != len(self.order):
             raise UserError(
                 f"task boundaries must ascend from 0 to the {len(self.order)} classes, got {list(self.boundaries)}"

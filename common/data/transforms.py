@@ -134,7 +134,7 @@ class BatchTransform:
         return self.normalise(self.crop(self.padded(images), rows, draws))
 
     def fit(self, images: Tensor) -> Tensor:
-        """Images of `spec.size`, by nearest neighbours as Pillow takes them; unchanged if they are."""
+        """Images of `spec.size`, by nearest neighbours (pixel centres); unchanged if they are."""
         size = self.spec.size
         for dimension in (2, 3):
             have = images.shape[dimension]

@@ -14,7 +14,9 @@ class AccuracyMatrix:
     """Accuracies of every seen task after every task, filled row by row."""
 
     def __init__(self, rows: Sequence[Sequence[float]] = ()) -> None:
-        self.rows: list[list[float]] = [list(row) for row in rows]
+        self.rows: list[list[float]] = []
+        for row in rows:
+            self.add(row)
 
     def add(self, row: Sequence[float]) -> None:
         """Add the accuracies of tasks 1..k after task k.
@@ -50,10 +52,13 @@ class AccuracyMatrix:
         """Accuracy over all samples of the seen tasks, after each task.
 
         Args:
-            counts: number of test samples of each task.
+            counts: number of test samples of each task; entries beyond the seen tasks are not used.
+
+        Raises:
+            ValueError: if there are fewer counts than seen tasks.
         """
         return [
-            sum(value * count for value, count in zip(row, counts, strict=False)) / sum(counts[: len(row)])
+            sum(value * count for value, count in zip(row, counts[: len(row)], strict=True)) / sum(counts[: len(row)])
             for row in self.rows
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def read_checkpoint(path: Path, map_location: torch.device | str = "cpu") -> Any
         raise UserError(f"no checkpoint file at {path}")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise nearly anything, IndexError included
         reason = str(error).strip().splitlines()
         raise UserError(f"cannot read checkpoint {path}: {reason[0] if reason else type(error).__name__}") from error
 
@@ -64,6 +64,7 @@ def read_newest_checkpoint(folder: Path, map_location: torch.device | str = "cpu
         if not path.exists():
             continue
         try:
+            _check_sums(path)
             return read_checkpoint(path, map_location), problems
         except UserError as error:
             problems.append(f"{error}; falling back to the checkpoint before it")
@@ -78,19 +79,43 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], source: str) -> No
     """Load a state dict into a module, naming everything that does not match.
 
     Raises:
-        UserError: listing missing keys, unknown keys and shapes that differ; the module is left as it was.
+        UserError: if `state` is no state dict, or listing missing keys, unknown keys and shapes that differ; the module
+            is left as it was.
     """
+    if not isinstance(state, Mapping):
+        raise UserError(f"{source} holds a {type(state).__name__}; expected a state dict (names and tensors)")
     own = module.state_dict()
     missing = [key for key in own if key not in state]
     unknown = [key for key in state if key not in own]
     differing = [
-        f"{key} (expected {tuple(own[key].shape)}, found {tuple(state[key].shape)})"
+        f"{key} (expected {tuple(own[key].shape)}, found {_shape(state[key])})"
         for key in own
-        if key in state and own[key].shape != state[key].shape
+        if key in state and tuple(own[key].shape) != _shape(state[key])
     ]
     problems = {"missing": missing, "unknown": unknown, "of another shape": differing}
-    found = "; ".join(f"{what}: {', '.join(keys[:5])}{f' and {len(keys) - 5} more' if len(keys) > 5 else ''}"
+    found = "; ".join(f"{what}: {', '.join(map(str, keys[:5]))}{f' and {len(keys) - 5} more' if len(keys) > 5 else ''}"
                       for what, keys in problems.items() if keys)
     if found:
         raise UserError(f"the weights in {source} do not fit this network: {found}")
     module.load_state_dict(state)
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the stored check sums with the content, which `torch.load` does not do.
+
+    Raises:
+        UserError: naming the damaged entry.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return  # `read_checkpoint` will say what is wrong
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # as there
+        raise UserError(f"cannot read checkpoint {path}: {error}") from error
+    if damaged is not None:
+        raise UserError(f"cannot read checkpoint {path}: the check sum of {damaged} is wrong")
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__

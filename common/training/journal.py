@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,18 @@ class Journal:
         self._series.flush()
 
     def position(self) -> int:
-        """Bytes in the series file so far."""
+        """Bytes in the series file so far, all of them on the disk."""
         self.flush()
+        os.fsync(self._series.fileno())
         return self._series.tell()
 
     def rewind(self, position: int) -> None:
         """Cut the series back to a checkpoint's position: what came after it will be computed and written again."""
         self._pending = []
+        written = (self.folder / SERIES).read_bytes()
+        if len(written) < position:  # cut by other hands; truncating there would fill the gap with zero bytes
+            self.note(f"{SERIES} has lost its end: {len(written)} bytes, expected {position}; its points are missing")
+            position = written.rfind(b"\n") + 1
         self._series.truncate(position)
         self._series.seek(position)
 

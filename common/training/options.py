@@ -14,6 +14,7 @@ Later values win; what the user changed is recorded, so that a changed run never
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 import typing
@@ -74,7 +75,9 @@ class OptionParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise instead of printing the whole usage text."""
-        raise UserError(f"{' '.join(message.split())} (run with --help for all options)") from ex
+        line = re.sub(r'Parser key "(\w+)"', r"--\1", " ".join(message.split()))  # jsonargparse names the field
+        line = re.sub(r"<class '(\w+)'>", r"\1", line).replace("typing.", "")
+        raise UserError(f"{line} (run with --help for all options)") from ex
 
 
 def build_parser(config_type: type, description: str = "") -> OptionParser:
@@ -139,7 +142,8 @@ def is_machine_option(config_type: type, name: str) -> bool:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """A config as plain values that JSON can hold, in the order of its flags."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+    values = dataclasses.asdict(config)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def _parse(parser: OptionParser, config_type: type[Config], argv: list[str]) -> Config:
@@ -156,8 +160,7 @@ def _add_flag(group: Any, field: dataclasses.Field, type_: Any, help_: str) -> N
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
     flag = f"--{field.name}"
     if type_ is bool:
-        meaning = f"{help_} (switch; default {default})"
-        group.add_argument(flag, action="store_false" if default else "store_true", help=meaning)
+        group.add_argument(flag, action="store_false" if default else "store_true", help=f"{help_} (switch)")
         return
     item = _list_item(type_)
     if item is not None:

@@ -44,7 +44,7 @@ class Precision:
         return torch.autocast(self.device.type, dtype=_DTYPES[self.name])
 
     def prepare(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Once new optimisers exist: let NVIDIA apex patch them and the model. Nothing to do with torch's own precision."""
+        """Once new optimisers exist: let NVIDIA apex patch them and the model; torch's own precision needs nothing."""
         if self._apex is not None:
             self._apex.amp.initialize(model, list(optimizers), opt_level=self._opt_level, verbosity=0)
 
@@ -86,7 +86,7 @@ def resolve_precision(options: RunOptions) -> str:
         raise UserError("--opt_level O3 (fp16 without loss scaling) is not offered; expected O0, O1 or O2")
     mapped = _OPT_LEVEL_PRECISION[options.opt_level]
     if options.precision not in ("fp32", mapped):
-        raise UserError(f"--opt_level {options.opt_level} means {mapped}, but --precision {options.precision} was given")
+        raise UserError(f"--opt_level {options.opt_level} means {mapped}, but found --precision {options.precision}")
     return mapped
 
 

@@ -25,7 +25,7 @@ def run_id(cell: str | None, method: str, seed: int, config: dict[str, Any]) -> 
 
 
 def describe_code() -> dict[str, Any]:
-    """Commit of the checkout that this package lies in, and whether its tree was changed; None where there is no git."""
+    """Commit of the checkout that this package lies in, and whether its tree was changed; None without git."""
     root = Path(__file__).resolve().parents[2]
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()

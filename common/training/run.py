@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import signal
 import threading
@@ -82,7 +83,7 @@ class Run:
         self._begin = time.monotonic()
         self._earlier_seconds = 0.0
         self._last_save = self._begin
-        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._stop_reason: str | None = None
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,16 +91,17 @@ class Run:
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UserError(f"{self.folder} is in use by another run; wait for it or give another --output_dir") from None
+            message = f"{self.folder} is in use by another run; wait for it or give another --output_dir"
+            raise UserError(message) from None
         try:
             if config.resume == "never":
                 _move_aside(self.folder)
             self._check_configuration()
+            self.finished = self._finished_record() is not None
             self._journal = Journal(self.folder, write_every=write_every, tensorboard=not quiet, echo=not quiet)
         except BaseException:
             self._lock.release()
             raise
-        self.finished = self._finished_record() is not None
 
     # --- life of the run ----------------------------------------------------------------------------------------
 
@@ -174,7 +176,8 @@ class Run:
             self._stop_reason = f"the time budget of {self.config.time_budget:g} s is used up"
         if self._stop_reason is not None:
             self.save()
-            raise RunStopped(f"{self._stop_reason}; saved at step {self.step} in {self.folder}, the same command goes on")
+            command = "the same command" if self.config.resume == "auto" else "the same command without --resume never"
+            raise RunStopped(f"{self._stop_reason}; saved at step {self.step} in {self.folder}, {command} goes on")
         if now - self._last_save >= self.config.checkpoint_interval:
             self.save()
 
@@ -266,7 +269,7 @@ class Run:
         path = self.folder / "config.json"
         own = json.loads(json.dumps(self._computing_options()))
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = _read_json(path)
             differing = [name for name in own if own[name] != found.get(name)]
             if differing:
                 first = differing[0]
@@ -282,8 +285,8 @@ class Run:
         path = self.folder / records.RECORD
         if not path.exists():
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record if record["status"] == "finished" else None
+        record = _read_json(path)
+        return record if record.get("status") == "finished" else None
 
     def _on_termination(self, number: int, frame: Any) -> None:
         self._stop_reason = f"signal {signal.Signals(number).name}"
@@ -294,10 +297,20 @@ def _move_aside(folder: Path) -> None:
     content = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith("earlier-")]
     if not content:
         return
-    target = folder / f"earlier-{1 + sum(1 for _ in folder.glob('earlier-*'))}"
+    target = next(path for n in itertools.count(1) if not (path := folder / f"earlier-{n}").exists())
     target.mkdir()
     for path in content:
         path.rename(target / path.name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); start over with --resume never") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (no JSON object); start over with --resume never")
+    return content
 
 
 def _in_main_thread() -> bool:

@@ -34,12 +34,12 @@ class GlobalGenerators:
     def state_dict(self) -> dict[str, Any]:
         """States of Python's, NumPy's, torch's CPU and torch's CUDA generators."""
         name, keys, position, has_gauss, cached_gaussian = np.random.get_state()
-        cuda = [torch.cuda.get_rng_state(d) for d in range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         return {
             "python": random.getstate(),
             "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached_gaussian],
             "torch": torch.get_rng_state(),
-            "cuda": cuda,
+            "cuda": [torch.cuda.get_rng_state(device) for device in devices],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

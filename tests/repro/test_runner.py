@@ -198,6 +198,8 @@ def test_cells_that_cannot_be_run_are_refused(scripted, call):
     )
     code, _, err = call("run", "toy/full")
     assert code == 2 and "not yet" in err
+    code, out, err = call("run", "toy/*", "--dry-run")
+    assert code == 0 and "warning: left out: cell toy/full" in err and " full " not in out and " demo " in out
     (scripted.root / "work/scripts/toy.sh").unlink()
     code, _, err = call("run", "toy/demo")
     assert code == 2 and "work/scripts/toy.sh" in err

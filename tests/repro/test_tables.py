@@ -78,6 +78,12 @@ def test_other_runs_are_grouped_by_what_makes_them_differ(repository):
     assert sorted([record.run_id for record in group.records] for group in groups) == [["a", "c"], ["b"], ["d"]]
 
 
+def test_another_seed_is_no_change(repository, call):
+    repository.record("a")
+    repository.record("b", seed=1, changed={"seed": [0, 1]}, metrics=repository.result(82.0))
+    assert row(rows_of(call), "toy-full", "toy/full", "ACC")["ours"].endswith("(n=2)")
+
+
 def test_stopped_runs_count_nowhere(repository):
     repository.record("a", status="stopped")
     (subproject,) = read_registry(repository.root)

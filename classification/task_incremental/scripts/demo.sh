@@ -8,6 +8,7 @@
 # Rows: vdfd finetuning
 set -eu
 PYTHON="${PYTHON:-python}"
+PYTHONPATH="$(cd ../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH
 GPUID="${GPUID:-0}"
 SEED="${SEED:-0}"
 OUT="${OUT:-outputs}"

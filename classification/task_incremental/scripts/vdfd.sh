@@ -11,6 +11,7 @@
 # Values: XiaorongLi-95/VDFD@2c0dfce classification/task_incremental/scripts/vdfd.sh.
 set -eu
 PYTHON="${PYTHON:-python}"
+PYTHONPATH="$(cd ../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH
 GPUID="${GPUID:-0}"
 DATAROOT="${DATAROOT:-../../data}"
 SEED="${SEED:-0}"

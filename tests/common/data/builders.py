@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from common.data.datasets import open_dataset
 from common.data.strips import encode_strip
 
 
 def real_images(count: int, start: int = 0) -> np.ndarray:
     """Images of the embedded sample, (count, 32, 32, 3) uint8."""
-    from common.data.datasets import open_dataset
-
     images = open_dataset("Sample", "", "test").images[start:start + count]
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -42,9 +41,12 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def write_idx(folder: Path, prefix: str = "t10k", count: int = 12, zipped: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def write_idx(
+    folder: Path, prefix: str = "t10k", count: int = 12, zipped: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """An IDX pair with grey versions of real images; returns images and labels."""
-    images = np.stack([np.asarray(Image.fromarray(image).convert("L").resize((28, 28))) for image in real_images(count)])
+    grey = [Image.fromarray(image).convert("L").resize((28, 28)) for image in real_images(count)]
+    images = np.stack([np.asarray(image) for image in grey])
     labels = (np.arange(count) % 10).astype(np.uint8)
     for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
         data = idx_bytes(array)
@@ -54,7 +56,8 @@ def write_idx(folder: Path, prefix: str = "t10k", count: int = 12, zipped: bool 
 
 
 def class_tree(
-    root: Path, classes: Iterable[str], *, train: int = 3, val: int = 2, side: int = 64, inner: str = "", suffix: str = ".JPEG"
+    root: Path, classes: Iterable[str], *, train: int = 3, val: int = 2, side: int = 64, inner: str = "",
+    suffix: str = ".JPEG",
 ) -> None:
     """train/<class>/[inner]/ and val/<class>/[inner]/ with JPEGs of real images."""
     images = iter(real_images(600))
@@ -65,9 +68,9 @@ def class_tree(
 
 
 def flatten_val(root: Path) -> None:
-    """Turn val/<class>/[images/]<file> into val/images/<file> with val_annotations.txt, as TinyImageNet is published."""
+    """Turn val/<class>/[images/]<file> into val/images/<file> with val_annotations.txt, as TinyImageNet has them."""
     lines = []
-    for file in sorted((root / "val").rglob("*.JPEG"), reverse=True):  # reversed: the order of the lines must not matter
+    for file in sorted((root / "val").rglob("*.JPEG"), reverse=True):  # why reversed: the order must not matter
         name = file.relative_to(root / "val").parts[0]
         write(root / "flat" / "images" / file.name, file.read_bytes())
         lines.append(f"{file.name}\t{name}\t0\t0\t63\t63\n")

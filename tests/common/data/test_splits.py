@@ -67,7 +67,10 @@ class TestClassSplit:
 
     @pytest.mark.parametrize(
         "first, other, fitting",
-        [(50, 7, "1, 2, 5, 10, 25, 50"), (97, 2, "fit: 1, 3"), (0, 10, "equal sizes"), (101, 1, "equal sizes"), (10, 0, "90")],
+        [
+            (50, 7, "1, 2, 5, 10, 25, 50"), (97, 2, "fit: 1, 3"), (0, 10, "equal sizes"), (101, 1, "equal sizes"),
+            (10, 0, "90"),
+        ],
     )
     def test_sizes_that_miss_the_class_count_name_those_that_fit(self, first, other, fitting):
         with pytest.raises(UserError, match=f"{first} and {other} do not add up to 100 classes.*{fitting}") as caught:

@@ -1,0 +1,207 @@
+"""Speed of VDFD's task-incremental step, its importance pass and its data path, as ratios against the literal way.
+
+    python -m benchmarks.vdfd                 # about 5 minutes on two CPU cores
+    python -m benchmarks.vdfd --rounds 2 --old_tasks 1 9
+
+ResNet-18 (11.2 M parameters), 32x32 images, batch 16, float32, CPU. Both ways run in the same process, in turns, with
+the same threads; medians. Equality of the two is a test (tests/benchmarks), not a matter of this program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.literal_vdfd import literal_importance, literal_regulariser
+from benchmarks.timing import time_in_turns
+from classification.task_incremental.options import TaskIncrementalOptions
+from classification.vdfd.compression import draw_start, low_rank_factors
+from classification.vdfd.importance import class_gradients
+from classification.vdfd.losses import local_cross_entropy
+from classification.vdfd.optimization import parameter_groups
+from classification.vdfd.setting import TaskIncremental
+from classification.vdfd.variant import TASK_INCREMENTAL_CODE
+from classification.vdfd.vdfd_learner import VDFD
+from common.backbones.registry import build_backbone
+from common.data.datasets import open_dataset
+from common.data.loader import make_loader
+from common.data.transforms import TRANSFORMS
+from common.training.options import parse_config
+from common.training.run import Run
+
+BATCH, CLASSES, TASKS = 16, 10, 10
+EPSILONS = 1e-2
+"""The program's default. At the scripts' 1e-3 the literal log(1 / det) of an untrained hypermodel can overflow in its
+gradient (float32), and a benchmark must not step on NaN; the time does not depend on it."""
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """benchmark"""
+
+    rounds: int = 3
+    """timed rounds of each pair"""
+    old_tasks: list[int] = field(default_factory=lambda: [1, 3, 9])
+    """numbers of stored tasks"""
+    threads: int = 2
+    """CPU threads"""
+    importance_images: int = 64
+    """images of the importance measurement"""
+
+
+class OneBatch:
+    """The same mini-batch over and over; what a learner asks of a loader."""
+
+    def __init__(self, images: Tensor, target: Tensor) -> None:
+        self.batch, self.position, self.dataset_size = (images, target), 0, len(target)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Any:
+        yield self.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        return
+
+    def train_loader(self, task: int) -> OneBatch:
+        return self
+
+    test_loader = train_loader
+
+
+def build_learner(run: Run, config: TaskIncrementalOptions, old_tasks: int) -> VDFD:
+    """A learner in the middle of task `old_tasks + 1`, with random factors for the tasks before it."""
+    torch.manual_seed(0)
+    model = build_backbone("resnet", "resnet18")
+    model.set_heads({str(task): CLASSES for task in range(1, TASKS + 1)})
+    data = OneBatch(torch.randn(BATCH, 3, 32, 32), torch.randint(0, CLASSES, (BATCH,)))
+    learner = VDFD(config, model, TaskIncremental([CLASSES] * TASKS), data, run, 10.0, variant=TASK_INCREMENTAL_CODE)
+    for _ in range(old_tasks):
+        factors = {}
+        for name, parameter in zip(learner.memory.names, learner.memory.parameters, strict=True):
+            matrix = 1e-3 * torch.randn(parameter.shape[0], CLASSES)
+            factors[name] = low_rank_factors(matrix, 1, draw_start(matrix, 1))
+        learner.memory.add(factors)
+    learner.start_task(old_tasks + 1)
+    learner.model.train()
+    return learner
+
+
+def literal_step(learner: VDFD) -> Callable[[], float]:
+    """The same step by the literal formulas, with optimisers of its own kind (one update per tensor)."""
+    model, config = learner.model, learner.config
+    groups = parameter_groups(
+        model, str(learner.task), head_lr=1e-9, model_lr=1e-9, head_weight_decay=0.0, model_weight_decay=5e-4
+    )
+    network = torch.optim.Adam([{key: g[key] for key in ("params", "lr", "weight_decay")} for g in groups], foreach=False)
+    hyper = torch.optim.Adam(learner.hypermodel.parameters(), lr=1e-9, foreach=False)
+    images, target = learner.loader.batch
+
+    def step() -> float:
+        logits = model(images)
+        loss = local_cross_entropy(logits[str(learner.task)], target, slice(0, CLASSES))
+        if learner.memory.tasks:
+            regulariser = literal_regulariser(
+                model, learner.hypermodel, learner.memory.tasks, learner.memory.names, config.epsilons
+            )
+            loss = loss + 10.0 * regulariser
+        network.zero_grad(), hyper.zero_grad()
+        loss.backward()
+        if learner.memory.tasks:
+            hyper.step()
+        network.step()
+        return loss.item()
+
+    return step
+
+
+def measure_steps(options: BenchmarkOptions, table: Table) -> None:
+    """Whole step and regulariser alone, at each number of stored tasks."""
+    with tempfile.TemporaryDirectory() as folder:
+        for old_tasks in [0, *options.old_tasks]:
+            config = TaskIncrementalOptions(
+                output_dir=f"{folder}/{old_tasks}", epsilons=EPSILONS, model_lr=1e-9, head_lr=1e-9, hypermodel_lr=1e-9
+            )
+            with Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, quiet=True) as run:
+                learner = build_learner(run, config, old_tasks)
+                batch = learner.loader.batch
+
+                quick = time_in_turns(lambda: learner.train_step(*batch), literal_step(learner), rounds=options.rounds)
+                add_row(table, f"training step, {old_tasks} old tasks", *quick)
+                if old_tasks:
+                    pair = (lambda: learner.penalty().backward(), lambda: literal_of(learner).backward())
+                    add_row(table, f"regulariser alone, {old_tasks} old tasks", *time_in_turns(*pair, rounds=options.rounds))
+
+
+def literal_of(learner: VDFD) -> Tensor:
+    """The literal regulariser of a learner as it stands."""
+    return literal_regulariser(
+        learner.model, learner.hypermodel, learner.memory.tasks, learner.memory.names, learner.config.epsilons
+    )
+
+
+def measure_importance(options: BenchmarkOptions, table: Table) -> None:
+    """Class gradients of some images: many mini-batches together against one backward pass per class and mini-batch."""
+    torch.manual_seed(0)
+    model = build_backbone("resnet", "resnet18")
+    model.set_heads({"1": CLASSES})
+    model.eval()
+    names = [name for name, _ in model.named_parameters() if not name.startswith("last")]
+    images = torch.randn(options.importance_images, 3, 32, 32)
+    weights = torch.full((len(images),), 1 / len(images))
+    timings = time_in_turns(
+        lambda: class_gradients(model, names, "1", slice(0, CLASSES), images, weights),
+        lambda: literal_importance(model, names, "1", images.split(BATCH)),
+        rounds=max(1, options.rounds - 1),
+    )
+    add_row(table, f"importance of {len(images)} images, {CLASSES} classes", *timings)
+
+
+def measure_data(options: BenchmarkOptions, table: Table) -> None:
+    """One pass over the embedded sample with augmentation: on the device against torch's DataLoader over PIL images."""
+    images = open_dataset("Sample", ".", "train")
+    every = torch.arange(len(images.labels))
+    loaders = [
+        make_loader(
+            images, every, images.labels, TRANSFORMS["Sample"], train=True, batch_size=BATCH, shuffle=True, device="cpu",
+            seed=0, path=path,
+        )
+        for path in ("device", "dataloader")
+    ]
+    timings = time_in_turns(*(lambda loader=loader: [None for _ in loader] for loader in loaders), rounds=options.rounds)
+    add_row(table, f"data, {len(every)} images, batch {BATCH}", *timings)
+
+
+def add_row(table: Table, what: str, ours: float, literal: float, ratio: float) -> None:
+    """One measurement."""
+    table.add_row(what, f"{ours:.4f}", f"{literal:.4f}", f"{ratio:.1f}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure everything and print one table."""
+    options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
+    torch.set_num_threads(options.threads)
+    console = Console(width=110)
+    table = Table("what", "ours, s", "literal, s", "ratio", title=f"VDFD, ResNet-18, batch {BATCH}, {options.threads} threads")
+    for measure in (measure_data, measure_steps, measure_importance):
+        console.print(f"measuring: {measure.__doc__.splitlines()[0]}")
+        with contextlib.redirect_stderr(io.StringIO()):
+            measure(options, table)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Where a run computes, and what is said about it."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+
+import pytest
+import torch
+
+from common.training.device import choose_device, describe_hardware, peak_memory_gib
+from common.training.errors import UserError
+
+pytestmark = pytest.mark.unit
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_a_negative_number_means_the_cpu_even_beside_a_gpu(two_gpus: None) -> None:
+    assert choose_device([-1]) == (CPU, None)
+
+
+def test_without_cuda_the_cpu_is_used_and_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    device, notice = choose_device([1])
+    assert device == CPU
+    assert notice is not None
+    assert "--gpuid 1" in notice
+    assert "CPU" in notice
+
+
+def test_a_gpu_is_used_by_its_number(two_gpus: None) -> None:
+    assert choose_device([1]) == (torch.device("cuda", 1), None)
+
+
+def test_a_number_that_the_machine_lacks_is_refused(two_gpus: None) -> None:
+    with pytest.raises(UserError, match="--gpuid 2.* 0 to 1"):
+        choose_device([2])
+
+
+@pytest.mark.parametrize("ids", [[0, 1], [-1, -1], []])
+def test_one_run_uses_one_device(ids: list[int]) -> None:
+    with pytest.raises(UserError, match="--gpuid expects one device number"):
+        choose_device(ids)
+
+
+def test_the_description_names_no_machine_and_no_person() -> None:
+    hardware = describe_hardware(CPU)
+    assert hardware["device"] == "cpu"
+    assert hardware["threads"] == torch.get_num_threads()
+    assert hardware["name"]
+    for private in (socket.gethostname(), getpass.getuser()):
+        assert not re.search(rf"\b{re.escape(private)}\b", str(hardware))
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = peak_memory_gib(CPU)
+    held = torch.ones(int((before + 0.2) * 2**28))  # 0.2 GiB more than this process ever had
+    assert peak_memory_gib(CPU) >= before + 0.15
+    assert held[-1] == 1
+    assert before > 0.01  # GiB, not bytes or MiB: torch alone takes more than that
+    assert before < 100
