@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,13 +60,18 @@ class SplitImages:
 
     def train_loader(self, task: int) -> Any:
         """Shuffled, augmented mini-batches of a task; the last, incomplete one is kept."""
-        return self._loader(self.train_set, task, train=self.config.train_aug, shuffle=True, seed=draw_seed())
+        return self._loader(self.train_set, [task], train=self.config.train_aug, shuffle=True, seed=draw_seed())
+
+    def joint_loader(self, task: int) -> Any:
+        """The same of all tasks up to this one, mixed; labels that count inside a task follow those of earlier tasks."""
+        so_far = range(1, task + 1)
+        return self._loader(self.train_set, so_far, train=self.config.train_aug, shuffle=True, seed=draw_seed())
 
     def test_loader(self, task: int) -> Any:
         """Test images of a task in order (with --eval_on_train_set its training images, not augmented)."""
         if task not in self._test_loaders:
             images = self.train_set if self.config.eval_on_train_set else self.test_set
-            self._test_loaders[task] = self._loader(images, task, train=False, shuffle=False, seed=0)
+            self._test_loaders[task] = self._loader(images, [task], train=False, shuffle=False, seed=0)
         return self._test_loaders[task]
 
     def describe(self) -> dict[str, Any]:
@@ -82,12 +88,17 @@ class SplitImages:
             "tasks": [[int(label) for label in self.split.classes(number)] for number in self.order],
         }
 
-    def _loader(self, images: ImageSet, task: int, *, train: bool, shuffle: bool, seed: int) -> Any:
-        number = self.order[task - 1]
+    def _loader(self, images: ImageSet, tasks: Sequence[int], *, train: bool, shuffle: bool, seed: int) -> Any:
+        indices, targets, labels_before = [], [], 0
+        for task in tasks:
+            number = self.order[task - 1]
+            indices.append(self.split.indices(images.labels, number))
+            targets.append(self.split.targets(images.labels, number, remap=self.remap_labels) + labels_before)
+            labels_before += self.sizes[task - 1] if self.remap_labels else 0
         return make_loader(
             images,
-            self.split.indices(images.labels, number),
-            self.split.targets(images.labels, number, remap=self.remap_labels),
+            torch.cat(indices),
+            torch.cat(targets),
             self.spec,
             train=train,
             batch_size=self.config.batch_size,

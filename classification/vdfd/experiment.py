@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ METHODS: dict[tuple[str, str], type[FineTuning]] = {
     ("vdfd", "VDFD"): VDFD,
     ("finetune", "FineTuning"): FineTuning,
 }
-"""(--agent_type, --agent_name) -> learner."""
+"""(--agent_type, --agent_name) -> learner, in every program."""
 
 SMOKE_CLASSES, SMOKE_TASKS, SMOKE_IMAGES, SMOKE_BATCH = 2, 2, 8, 8
 LARGE_IMAGE = 128
@@ -48,12 +48,14 @@ class Protocol:
         code: variant of the released code.
         summarise: accuracy matrix and test images per task -> metrics of the record.
         headline: names of the metrics to show, first the main one.
+        methods: (--agent_type, --agent_name) -> learner.
     """
 
     setting: Callable[[list[int]], Setting]
     code: Variant
     summarise: Callable[[AccuracyMatrix, list[int]], dict[str, Any]]
     headline: tuple[str, ...]
+    methods: Mapping[tuple[str, str], type[FineTuning]] = dataclasses.field(default_factory=METHODS.copy)
 
 
 def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protocol) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
     """
     if config.smoke:
         config = smoke_form(config)
+    method = find_method(config, protocol.methods)
     device, notice = choose_device(config.gpuid)
     seed_everything(config.seed)
     set_backend_flags(config.fast)
@@ -77,7 +80,7 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
                 folder = folder / f"repeat_{repetition}"
             with Run(
                 config,
-                method=find_method(config).name,
+                method=method.name,
                 paper="vdfd",
                 device=device,
                 seed=config.seed,
@@ -100,7 +103,7 @@ def train_one(config: Any, protocol: Protocol, run: Run, reg_coef: float) -> dic
     """One run from its start or its newest checkpoint to its record; returns the metrics."""
     data = SplitImages(config, run.device, remap_labels=not config.no_class_remap)
     setting = protocol.setting(data.sizes)
-    model = build_model(config, setting, run)
+    model = build_model(config, setting, run, head_bias=find_method(config, protocol.methods).head_bias)
     learner = build_learner(config, protocol, model, setting, data, run, reg_coef)
     matrix = AccuracyMatrix()
     run.register("matrix", matrix)
@@ -127,10 +130,10 @@ def train_one(config: Any, protocol: Protocol, run: Run, reg_coef: float) -> dic
     return metrics
 
 
-def build_model(config: Any, setting: Setting, run: Run) -> Backbone:
+def build_model(config: Any, setting: Setting, run: Run, head_bias: bool = False) -> Backbone:
     """The network with its heads, on the device."""
     model = build_backbone(config.model_type, config.model_name, widths=config.widths, blocks=config.blocks)
-    model.set_heads(setting.heads())
+    model.set_heads(setting.heads(), bias=head_bias)
     if config.model_weights is not None:
         load_weights(model, read_checkpoint(Path(config.model_weights)), config.model_weights)
     run.note(f"network: {config.model_name}, {sum(p.numel() for p in model.parameters()):,} parameters")
@@ -139,15 +142,17 @@ def build_model(config: Any, setting: Setting, run: Run) -> Backbone:
     return model.to(run.device)
 
 
-def find_method(config: Any) -> type[FineTuning]:
+def find_method(
+    config: Any, methods: Mapping[tuple[str, str], type[FineTuning]] = METHODS
+) -> type[FineTuning]:
     """The learner that --agent_type and --agent_name ask for.
 
     Raises:
-        UserError: for a pair that is not offered.
+        UserError: for a pair that this program does not offer.
     """
-    method = METHODS.get((config.agent_type, config.agent_name))
+    method = methods.get((config.agent_type, config.agent_name))
     if method is None:
-        known = "; ".join(f"--agent_type {family} --agent_name {name}" for family, name in METHODS)
+        known = "; ".join(f"--agent_type {family} --agent_name {name}" for family, name in methods)
         raise UserError(f"unknown method --agent_type {config.agent_type} --agent_name {config.agent_name}; expected {known}")
     return method
 
@@ -156,7 +161,7 @@ def build_learner(
     config: Any, protocol: Protocol, model: Backbone, setting: Setting, data: Any, run: Run, reg_coef: float
 ) -> FineTuning:
     """The learner, with its hypermodel where it has one."""
-    method = find_method(config)
+    method = find_method(config, protocol.methods)
     extra = {"variant": resolve_variant(config, protocol.code)} if issubclass(method, VDFD) else {}
     learner = method(config, model, setting, data, run, reg_coef, **extra)
     if isinstance(learner, VDFD):

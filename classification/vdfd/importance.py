@@ -1,7 +1,7 @@
-"""Gradients of the mean class outputs, reduced to one number per row of each parameter.
+"""Gradients of the mean class outputs, summarised per parameter (`summary.py`).
 
-Source: VDFD supplement (first-order expansion around the old weights); XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py
-`calculate_importance`. Speed: the original runs one full backward pass per class and mini-batch and averages the weight
+Source: VDFD supplement (first-order expansion around the old weights); XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py and
+agents/vdfd_swin.py, `calculate_importance`. Speed: the original runs one full backward pass per class and mini-batch and averages the weight
 gradients afterwards. Here many mini-batches are taken together (in evaluation mode samples do not meet), and the row
 mean of a convolution's gradient is taken without forming that gradient, see `_conv_row_gradients`.
 """
@@ -15,18 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classification.vdfd.summary import ROW_MEANS, Summary, row_means
 from common.backbones.heads import Backbone
 
-
-def row_means(gradient: Tensor) -> Tensor:
-    """One number per row: the mean over all other dimensions; a vector stays as it is."""
-    return gradient.flatten(1).mean(dim=1) if gradient.dim() > 1 else gradient
+__all__ = ["class_gradients", "row_means"]
 
 
 def class_gradients(
-    model: Backbone, names: Sequence[str], head: str, columns: slice, images: Tensor, weights: Tensor
+    model: Backbone,
+    names: Sequence[str],
+    head: str,
+    columns: slice,
+    images: Tensor,
+    weights: Tensor,
+    summary: Summary = ROW_MEANS,
 ) -> dict[str, Tensor]:
-    """Row-averaged gradients of the weighted sum of each class output.
+    """Summarised gradients of the weighted sum of each class output.
 
     The model must be in evaluation mode: batch statistics would let samples meet.
 
@@ -38,9 +42,11 @@ def class_gradients(
         images: (B, C, H, W) normalised.
         weights: (B,) weight of each sample; 1 / (number of mini-batches * size of its mini-batch) makes the sum
             over all calls the mean over mini-batches that the original forms.
+        summary: what is kept of a gradient.
 
     Returns:
-        Name -> (rows, classes).
+        Name -> (rows, classes), or (rows, inputs, classes) of a matrix that is kept whole. Zero where the head does
+        not depend on the parameter (other tasks' heads).
 
     Raises:
         ValueError: if the model is in training mode.
@@ -59,17 +65,20 @@ def class_gradients(
             logits = model.last[head](model.embed(images))[:, columns]
             outputs = (logits * weights.unsqueeze(1).to(logits.dtype)).sum(dim=0)
             sources = [taps[name].output for name in convolutions] + [parameters[name] for name in plain]
-            columns_of: dict[str, list[Tensor]] = {name: [] for name in names}
+            shapes = {name: (len(outputs), *summary.shape(parameters[name])) for name in names}
+            result = {name: images.new_empty(shape) for name, shape in shapes.items()}
             for index in range(len(outputs)):
-                gradients = torch.autograd.grad(outputs[index], sources, retain_graph=index + 1 < len(outputs))
+                more = index + 1 < len(outputs)
+                gradients = torch.autograd.grad(outputs[index], sources, retain_graph=more, materialize_grads=True)
                 for name, gradient in zip(convolutions, gradients, strict=False):
-                    columns_of[name].append(_conv_row_gradients(gradient, taps[name].window_sums, convolutions[name]))
-                for name, gradient in zip(plain, gradients[len(convolutions):], strict=True):
-                    columns_of[name].append(row_means(gradient))
+                    tap, module = taps[name], convolutions[name]
+                    result[name][index] = _conv_row_gradients(gradient, tap.window_sums, module)
+                for name, gradient in zip(plain, gradients[len(convolutions) :], strict=True):
+                    result[name][index] = summary.of(gradient)
     finally:
         for name, parameter in parameters.items():
             parameter.requires_grad_(wanted_before[name])
-    return {name: torch.stack(columns_of[name], dim=1) for name in names}
+    return {name: gradient.movedim(0, -1) for name, gradient in result.items()}
 
 
 class _Tap:

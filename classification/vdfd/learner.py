@@ -2,7 +2,7 @@
 
 One batch on its way: loader -> (rotations) -> network with the task's own head -> cross-entropy on the task's columns
 -> + weight * penalty of the method -> backward -> optimiser steps -> schedules. A method is a subclass that says
-what it prepares before a task, what it adds to the loss, and what it keeps afterwards.
+what it prepares before a task, what it optimises, what it adds to the loss, and what it keeps afterwards.
 
 Source: XiaorongLi-95/VDFD@2c0dfce agents/agent.py `train_task`, `train_model`, `validation` (MIT).
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from classification.vdfd.losses import local_cross_entropy
 from classification.vdfd.optimization import (
     LaggedMultiStep,
+    Schedule,
     clear_gradients,
     make_optimizer,
     parameter_groups,
@@ -72,6 +73,8 @@ class FineTuning:
     """
 
     name = "fine-tuning"
+    head_bias = False
+    """Whether the method's heads have biases."""
 
     def __init__(
         self, config: Any, model: Backbone, setting: Setting, data: TaskData, run: Run, reg_coef: float = 0.0
@@ -85,7 +88,7 @@ class FineTuning:
         self.task_is_done = True
         self.loader: BatchSource
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.schedules: list[LaggedMultiStep] = []
+        self.schedules: list[Schedule] = []
         self._reset_meters()
         run.register("learner", self)
 
@@ -112,10 +115,9 @@ class FineTuning:
         """One optimiser step; returns the loss, a () tensor on the device."""
         if self.setting.copies == COPIES:
             images, target = rotate_four_ways(images, target)
-        view = self.setting.view(self.task)
         with self.precision.autocast():
-            logits = self.model.last[view.head](self.model.embed(images))
-        terms = {"ce": local_cross_entropy(logits.float(), target, view.loss_columns, self.config.temp)}
+            logits = self.training_logits(images, target)
+        terms = {"ce": self.classification_loss(logits.float(), target)}
         loss = terms["ce"]
         penalty = self.penalty()
         if penalty is not None:
@@ -159,20 +161,44 @@ class FineTuning:
 
     def make_optimizers(self) -> None:
         """New optimisers for the current task; with --reset_model_opt given, the old one and the new head."""
-        groups = parameter_groups(
+        groups = self.network_groups()
+        if self.config.reset_model_opt or not self.optimizers:
+            network = self.make_network_optimizer(groups)
+            self.optimizers = [network]
+            self.schedules = [self.make_network_schedule(network)]
+        else:
+            self._add_head_group(groups[0])
+
+    def network_groups(self) -> list[dict[str, Any]]:
+        """What the network's optimiser moves: the heads in training first, then the backbone."""
+        return parameter_groups(
             self.model,
-            self.setting.view(self.task).head,
+            self.trained_heads(),
             head_lr=self.config.head_lr,
             model_lr=self.config.model_lr,
             head_weight_decay=self.config.head_weight_decay,
             model_weight_decay=self.config.model_weight_decay,
         )
-        if self.config.reset_model_opt or not self.optimizers:
-            network = make_optimizer(self.config.model_optimizer, groups, self.config.momentum)
-            self.optimizers = [network]
-            self.schedules = [LaggedMultiStep(network, self.config.schedule, self.config.gamma)]
-        else:
-            self._add_head_group(groups[0])
+
+    def trained_heads(self) -> list[str]:
+        """Names of the heads that learn in the current task."""
+        return [self.setting.view(self.task).head]
+
+    def make_network_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser of the network."""
+        return make_optimizer(self.config.model_optimizer, groups, self.config.momentum)
+
+    def make_network_schedule(self, optimizer: torch.optim.Optimizer) -> Schedule:
+        """The learning rates of the network."""
+        return LaggedMultiStep(optimizer, self.config.schedule, self.config.gamma)
+
+    def training_logits(self, images: Tensor, target: Tensor) -> Tensor:
+        """(B, outputs) logits of a training batch; the target is one of the columns."""
+        return self.model.last[self.setting.view(self.task).head](self.model.embed(images))
+
+    def classification_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """() cross-entropy of a training batch."""
+        return local_cross_entropy(logits, target, self.setting.view(self.task).loss_columns, self.config.temp)
 
     def penalty(self) -> Tensor | None:
         """Added to the loss with weight `reg_coef`; None: nothing."""
@@ -241,8 +267,9 @@ class FineTuning:
     def _add_head_group(self, group: dict[str, Any]) -> None:
         optimizer, schedule = self.optimizers[0], self.schedules[0]
         known = {id(parameter) for g in optimizer.param_groups for parameter in g["params"]}
-        if any(id(parameter) not in known for parameter in group["params"]):
-            optimizer.add_param_group({key: group[key] for key in ("params", "lr", "weight_decay")})
+        new = [parameter for parameter in group["params"] if id(parameter) not in known]
+        if new:
+            optimizer.add_param_group({"params": new, "lr": group["lr"], "weight_decay": group["weight_decay"]})
             schedule.base_rates.append(group["lr"])
 
     def _reset_meters(self) -> None:

@@ -102,6 +102,8 @@ class MethodOptions(RunOptions):
     """scale the hypermodel's rows to length one, or not (D5)"""
     gcn: Literal["bottleneck", "residual"] | None = None
     """shape of the hypermodel (D7)"""
+    precision_matrix: Literal["gcn", "identity"] = "gcn"
+    """metric of the regulariser: learned by the hypermodel, or the identity (an ablation: squared distances alone)"""
     widths: list[int] | None = None
     """planes per stage of resnet18; default 64 128 256 512"""
     blocks: list[int] | None = None

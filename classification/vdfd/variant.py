@@ -18,6 +18,7 @@ class Variant:
         precision_eps: where epsilons I stands (D3).
         precision_rows: whether the hypermodel's rows are scaled to length one (D5).
         gcn: shape of the hypermodel (D7).
+        precision_matrix: "gcn": from the hypermodel; "identity": fixed, without hypermodel and log-determinant.
     """
 
     reg_tasks: Literal["last", "sum"]
@@ -25,6 +26,7 @@ class Variant:
     precision_eps: Literal["logdet", "both"]
     precision_rows: Literal["unit", "free"]
     gcn: Literal["bottleneck", "residual"]
+    precision_matrix: Literal["gcn", "identity"] = "gcn"
 
 
 TASK_INCREMENTAL_CODE = Variant("sum", "one", "logdet", "unit", "bottleneck")
@@ -44,4 +46,5 @@ def resolve_variant(options: MethodOptions, code: Variant) -> Variant:
         options.precision_eps or base.precision_eps,
         options.precision_rows or base.precision_rows,
         options.gcn or base.gcn,
+        options.precision_matrix,
     )

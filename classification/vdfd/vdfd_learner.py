@@ -5,6 +5,7 @@ Source: VDFD supplement; XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py, agents/vdfd_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from classification.vdfd.compression import draw_start, functional, low_rank_factors, row_sums
+from classification.vdfd.compression import draw_start, low_rank_factors
 from classification.vdfd.hypermodel import HYPERMODELS, normalised_adjacency
 from classification.vdfd.importance import class_gradients
 from classification.vdfd.learner import FineTuning
-from classification.vdfd.memory import Memory
-from classification.vdfd.optimization import LaggedMultiStep, backbone_names, make_optimizer
+from classification.vdfd.memory import Basis, Memory
+from classification.vdfd.optimization import LaggedMultiStep, backbone_names, make_optimizer, used_names
 from classification.vdfd.regulariser import (
     class_affinity,
     precision_matrices,
     prototypes_of,
     quadratic_regulariser,
+    squared_distance,
 )
+from classification.vdfd.summary import ROW_MEANS
 from classification.vdfd.variant import Variant
 from common.training.journal import progress_bar
 
@@ -33,13 +36,13 @@ class RegularisedTasks:
     """Constants of the regulariser during one task, for stored tasks with equally many classes.
 
     Attributes:
-        basis: (R, T, C) stacked products of the factors.
+        basis: the factors, arranged for one product per step.
         gw_star: (T, C) stored functionals.
         prototypes: (T, C, F) unit classifier rows.
         adjacency: (T, C, C) normalised adjacency of each class graph.
     """
 
-    basis: Tensor
+    basis: Basis
     gw_star: Tensor
     prototypes: Tensor
     adjacency: Tensor
@@ -47,6 +50,10 @@ class RegularisedTasks:
 
 class VDFD(FineTuning):
     """Fine-tuning plus the data-free distillation penalty.
+
+    With the variant's precision "identity" the metric is the identity instead of the hypermodel's: the sum of squared
+    distances, without log-determinant. The hypermodel is then drawn and re-drawn but neither used nor trained, so that
+    both kinds of run draw the same random numbers.
 
     Args:
         variant: which of the method's variants (`resolve_variant`).
@@ -57,14 +64,16 @@ class VDFD(FineTuning):
     """
 
     name = "VDFD"
+    summary = ROW_MEANS
+    """What is kept of a parameter's gradient."""
 
     def __init__(self, *arguments: Any, variant: Variant, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.variant = variant
         self.hypermodel = HYPERMODELS[variant.gcn](self.model.num_features).to(self.device)
-        with_head = self.config.with_head
-        names = [name for name, _ in self.model.named_parameters()] if with_head else backbone_names(self.model)
-        self.memory = Memory(self.model, names)
+        self.learns_precision = variant.precision_matrix == "gcn"
+        names = used_names(self.model) if self.config.with_head else backbone_names(self.model)
+        self.memory = Memory(self.model, names, self.summary)
         self.prototypes: list[Tensor] = []
         self.regularised: list[RegularisedTasks] = []
         self._importance: Tensor | None = None
@@ -82,7 +91,7 @@ class VDFD(FineTuning):
     def make_optimizers(self) -> None:
         """Also the hypermodel's optimiser, from the second task on."""
         super().make_optimizers()
-        if self.task > 1 and (self.config.reset_model_opt or len(self.optimizers) == 1):
+        if self.learns_precision and self.task > 1 and (self.config.reset_model_opt or len(self.optimizers) == 1):
             group = {
                 "params": list(self.hypermodel.parameters()),
                 "lr": self.config.hypermodel_lr,
@@ -98,7 +107,7 @@ class VDFD(FineTuning):
         return prototypes_of(self.model.last[view.head].weight[view.class_columns])
 
     def set_constants(self) -> None:
-        """Multiply out and stack what the regulariser needs, once per task."""
+        """Arrange what the regulariser needs, once per task."""
         stored = range(len(self.memory.tasks))
         chosen = stored if self.variant.reg_tasks == "sum" else stored[-1:]
         self.regularised = []
@@ -115,22 +124,23 @@ class VDFD(FineTuning):
         """The regulariser at the current weights; None while nothing is stored."""
         if not self.memory.tasks:
             return None
-        sums = row_sums(self.memory.parameters)
+        weights = self.memory.weights()
         scale = float(len(self.memory.tasks) ** 2) if self.variant.quad_scale == "tasks_squared" else 1.0
-        terms = []
-        for stored in self.regularised:
-            precision = self.precision_of(stored)
-            terms.append(
-                quadratic_regulariser(
-                    functional(sums, stored.basis),
-                    stored.gw_star,
-                    precision,
-                    self.config.epsilons,
-                    quad_scale=scale,
-                    eps_in_quadratic=self.variant.precision_eps == "both",
-                )
-            )
+        terms = [self.penalty_of(stored, stored.basis.functional(weights), scale) for stored in self.regularised]
         return torch.stack(terms).sum()
+
+    def penalty_of(self, stored: RegularisedTasks, gw: Tensor, scale: float) -> Tensor:
+        """() regulariser of stored tasks whose functionals are now `gw`, (T, C)."""
+        if not self.learns_precision:
+            return squared_distance(gw, stored.gw_star, scale)
+        return quadratic_regulariser(
+            gw,
+            stored.gw_star,
+            self.precision_of(stored),
+            self.config.epsilons,
+            quad_scale=scale,
+            eps_in_quadratic=self.variant.precision_eps == "both",
+        )
 
     def precision_of(self, stored: RegularisedTasks) -> Tensor:
         """(T, C, C) precision matrices of stored tasks."""
@@ -143,26 +153,38 @@ class VDFD(FineTuning):
         """Measure the importance, compress it, and store it with the functional's value."""
         self.model.eval()
         importance = self.measure_importance()
+        shapes = self.memory.shapes()
         factors = {}
-        for name, matrix in zip(self.memory.names, importance.split(self._row_counts()), strict=True):
-            rank = min(self.config.singular, *matrix.shape)
+        for name, rows, shape in zip(self.memory.names, importance.split(_sizes(shapes)), shapes, strict=True):
+            matrix = rows.unflatten(0, shape)
+            rank = min(self.config.singular, *matrix.shape[-2:])
             factors[name] = low_rank_factors(matrix, rank, draw_start(matrix, rank))  # rng: parameter by parameter
         task = self.memory.add(factors)
         self._importance = None
-        self.run.note(f"storage: {task.storage()} numbers for task {self.task}, rank {self.config.singular}")
+        self.run.note(f"storage: {task.storage():,} numbers for task {self.task}, rank {self.config.singular}")
+        backbone = sum(parameter.numel() for parameter in self.memory.parameters)
+        if task.storage() > backbone:
+            self.run.note(f"warning: that is more than the {backbone:,} parameters they stand for (D20)")
 
     def measure_importance(self) -> Tensor:
-        """(R, C) mean over the training mini-batches of the class gradients, rows stacked over parameters.
+        """(R, C) mean over the training mini-batches of the summarised class gradients, stacked over parameters.
 
-        Goes over the (augmented, shuffled) training loader once; images are not rotated.
+        Goes over the (augmented, shuffled) training loader once; images are not rotated. R counts rows, or, of
+        matrices that are kept whole, entries.
         """
-        view = self.setting.view(self.task)
+        view, names = self.setting.view(self.task), self.memory.names
         total_batches = len(self.loader)
-        description = f"task {self.task} importance"
-        for images, weights in self._groups_of_batches(progress_bar(self.loader, description, total_batches), total_batches):
-            gradients = class_gradients(self.model, self.memory.names, view.head, view.class_columns, images, weights)
-            stacked = torch.cat([gradients[name] for name in self.memory.names])
-            self._importance = stacked if self._importance is None else self._importance + stacked
+        loader = progress_bar(self.loader, f"task {self.task} importance", total_batches, self.loader.position)
+        sizes = _sizes(self.memory.shapes())
+        for images, weights in self._groups_of_batches(loader, total_batches):
+            gradients = class_gradients(
+                self.model, names, view.head, view.class_columns, images, weights, self.memory.summary
+            )
+            if self._importance is None:
+                classes = gradients[names[0]].shape[-1]
+                self._importance = images.new_zeros(sum(sizes), classes)
+            for name, rows in zip(names, self._importance.split(sizes), strict=True):
+                rows += gradients[name].flatten(0, -2)
             self.run.tick()
         assert self._importance is not None
         return self._importance
@@ -177,9 +199,6 @@ class VDFD(FineTuning):
             if sum(map(len, images)) >= self.config.importance_batch or self.loader.position == total_batches:
                 yield torch.cat(images), torch.cat(weights)
                 images, weights = [], []
-
-    def _row_counts(self) -> list[int]:
-        return [parameter.shape[0] for parameter in self.memory.parameters]
 
     # --- resume -------------------------------------------------------------------------------------------------
 
@@ -202,3 +221,7 @@ class VDFD(FineTuning):
         self._importance = None if importance is None else importance.to(self.device)
         if self.prototypes and not self.task_is_done:
             self.set_constants()
+
+
+def _sizes(shapes: list[tuple[int, ...]]) -> list[int]:
+    return [math.prod(shape) for shape in shapes]

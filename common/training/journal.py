@@ -66,6 +66,7 @@ class Journal:
         """Write one point of a series now: a metric, a learning rate."""
         self.flush()
         self._write({"step": step, "task": task, "epoch": epoch}, name, value)
+        self._series.flush()
 
     def flush(self) -> None:
         """Read the noted steps from the device and write them.

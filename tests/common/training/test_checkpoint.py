@@ -162,7 +162,11 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def write_bare_pickle(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.mark.parametrize("write", [torch.save, write_bare_pickle])
 def test_code_in_a_file_is_refused(tmp_path: Path, write: Callable) -> None:
     sprung = tmp_path / "sprung"
     write({"number": 1, "object": Trap(sprung)}, tmp_path / NEWEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from common.training.options import RunOptions, machine_option
 from common.training.run import Run
 
 CPU = torch.device("cpu")
-NEVER = math.inf
+NEVER = 1e9
 
 
 @dataclass(frozen=True)

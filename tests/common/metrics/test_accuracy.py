@@ -1,0 +1,83 @@
+"""Accuracies in percent, and means that are weighted by counts."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from common.metrics.accuracy import RunningMean, accuracy_percent, count_correct, count_correct_per_head
+
+pytestmark = pytest.mark.unit
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [5.0, 0.0, 1.0], [-3.0, -2.0, -1.0]])
+TARGET = torch.tensor([0, 1, 2, 2])  # the third is wrong
+
+
+def test_accuracy_is_in_percent() -> None:
+    assert count_correct(LOGITS, TARGET).item() == 3
+    assert accuracy_percent(LOGITS, TARGET).item() == 75.0
+    assert accuracy_percent(LOGITS, LOGITS.argmax(1)).item() == 100.0
+    assert accuracy_percent(LOGITS[:1], TARGET[1:2]).item() == 0.0
+
+
+def test_counts_are_exact_over_a_large_set() -> None:
+    mean = RunningMean()
+    hit = count_correct(torch.eye(2)[torch.zeros(1000, dtype=torch.long)], torch.zeros(1000, dtype=torch.long))
+    for _ in range(20_000):  # 20 million: fp32 sums stop growing at 2^24
+        mean.add_sum(hit, 1000)
+    mean.add_sum(torch.zeros(()), 1)
+    assert mean.value() == 20_000_000 / 20_000_001
+
+
+def test_a_mean_is_weighted_by_counts() -> None:
+    mean = RunningMean()
+    assert mean.value() == 0.0
+    mean.add(torch.tensor(1.0), 3)
+    mean.add(torch.tensor(5.0), 1)
+    assert mean.value() == 2.0
+    mean.add_sum(torch.tensor(12.0), 4)
+    assert mean.value() == 2.5
+    assert mean.count == 8
+
+
+def test_a_mean_does_not_hold_the_graph() -> None:
+    loss = torch.tensor(2.0, requires_grad=True) * 3
+    mean = RunningMean()
+    mean.add(loss, 2)
+    mean.add_sum(loss, 1)
+    assert not mean.state_dict()["sum"].requires_grad
+
+
+def test_adding_does_not_read_from_the_device() -> None:
+    mean = RunningMean("meta")
+    mean.add(torch.ones((), device="meta"), 4)
+    mean.add_sum(torch.ones((), device="meta"), 4)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        mean.value()
+
+
+def test_a_mean_goes_on_from_its_state() -> None:
+    mean = RunningMean()
+    mean.add(torch.tensor(1.0), 3)
+    file = io.BytesIO()
+    torch.save(mean.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    mean.add(torch.tensor(7.0), 1)  # the saved state does not follow
+
+    again = RunningMean()
+    again.load_state_dict(state)
+    assert (again.value(), again.count) == (1.0, 3)
+    again.add(torch.tensor(5.0), 1)
+    assert again.value() == 2.0
+    assert state["sum"].item() == 3.0  # nor does it change by being loaded
+
+
+def test_every_sample_is_scored_by_the_head_of_its_task() -> None:
+    right, wrong = torch.eye(2)[[0, 1, 0, 1]], torch.eye(2)[[1, 0, 1, 0]]
+    target = torch.tensor([0, 1, 0, 1])
+    scores = count_correct_per_head({"1": right, "2": wrong, "3": right}, target, ["2", "1", "1", "2"])
+    assert list(scores) == ["1", "2"]  # head 3 has no samples
+    assert [(correct.item(), count) for correct, count in scores.values()] == [(2, 2), (0, 2)]
