@@ -26,15 +26,7 @@ from repro.comparison import Comparison, as_tensor, compare_args, compare_tensor
 from repro.recorded import Entry, MalformedFixture, Recording, find_folders, read_manifest, read_recording
 from repro.registry import Subproject
 
-NEXT_ISSUE = {
-    "vdfd.swin.*": "Swin backbone",
-    "vdfd.sched.swin_cosine": "Swin recipe",
-    "vdfd.nscl.*": "Adam-NSCL baseline",
-    "vdfd.*class_ssl*": "class-incremental with self-supervision",
-    "vdfd.ssl.*": "self-supervision",
-    "vdfd.loss.*_ssl": "self-supervision",
-    "vdfd.metric.*_ssl": "self-supervision",
-}
+NEXT_ISSUE: dict[str, str] = {}
 """Patterns of fixtures that may lack a counterpart for now -> what they wait for. One with an adapter is compared."""
 
 ANSWER_ARGS = {
@@ -138,14 +130,20 @@ def next_issue(id: str) -> str | None:
     return next((reason for pattern, reason in NEXT_ISSUE.items() if fnmatch.fnmatchcase(id, pattern)), None)
 
 
-def open_recording(entry: Entry) -> Recording:
-    """Read a fixture, its answers taken out.
+def open_recording(entry: Entry, adapter: Adapter | None = None) -> Recording:
+    """Read a fixture, its answers taken out, and the fixture that its adapter builds on.
 
     Raises:
-        MalformedFixture: if its file and its manifest entry contradict each other.
+        MalformedFixture: if its file and its manifest entry contradict each other, or the other fixture is missing.
     """
     answers = [key for pattern, keys in ANSWER_ARGS.items() if fnmatch.fnmatchcase(entry.id, pattern) for key in keys]
-    return read_recording(entry, answers, PARTLY_ANSWERS)
+    recording = read_recording(entry, answers, PARTLY_ANSWERS)
+    if adapter is not None and adapter.base is not None:
+        base = next((other for other in read_manifest(entry.path.parent) if other.id == adapter.base), None)
+        if base is None:
+            raise MalformedFixture(f"{adapter.base}, which {entry.id} builds on, is not in the same folder")
+        recording.fixture.base = open_recording(base).fixture
+    return recording
 
 
 # --- comparing --------------------------------------------------------------------------------------------------------
@@ -159,7 +157,7 @@ def replay(entry: Entry, adapters: Mapping[str, Adapter]) -> Outcome:
         return Outcome(entry.id, WAITING if reason else MISSING, reasons=(reason or "no adapter is registered for it",))
     start = time.perf_counter()
     try:
-        comparison = compare(entry, open_recording(entry), adapter)
+        comparison = compare(entry, open_recording(entry, adapter), adapter)
     except Exception as error:  # an adapter may raise anything; the other fixtures still have to be compared
         return Outcome(
             entry.id,
@@ -223,6 +221,7 @@ def _copy(fixture: Fixture) -> Fixture:
         args=copy.deepcopy(fixture.args),
         inputs={name: value.clone() for name, value in fixture.inputs.items()},
         params={name: value.clone() for name, value in fixture.params.items()},
+        base=None if fixture.base is None else _copy(fixture.base),
     )
 
 

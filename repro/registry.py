@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import sys
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.training.errors import UserError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT_VARIABLE = "REPRO_ROOT"
 """Environment variable that replaces the repository root (tests, or an installed package outside its repository)."""

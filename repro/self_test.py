@@ -34,7 +34,8 @@ def self_test(entry: Entry, adapters: Mapping[str, Adapter]) -> Outcome:
     undisturbed = replay(entry, adapters)
     if undisturbed.status != PASSED:
         return undisturbed
-    adapter, recording = adapters[entry.id], open_recording(entry)
+    adapter = adapters[entry.id]
+    recording = open_recording(entry, adapter)
     green = [
         part
         for part, disturb in _parts(recording.fixture).items()
@@ -52,15 +53,27 @@ def self_test(entry: Entry, adapters: Mapping[str, Adapter]) -> Outcome:
 def _parts(fixture: Fixture) -> dict[str, Callable[[int], Fixture]]:
     """The parts of a fixture that can be disturbed: name -> function of a seed."""
     parts: dict[str, Callable[[int], Fixture]] = {}
-    if fixture.inputs:
-        parts["inputs"] = lambda seed: dataclasses.replace(fixture, inputs=_disturb_all(fixture.inputs, seed))
-    if fixture.params or "init" in fixture.args:
-        parts["weights"] = lambda seed: dataclasses.replace(
-            fixture, params=_disturb_weights(fixture.params, seed), disturbance=DISTURBANCE
+    every = [fixture] if fixture.base is None else [fixture, fixture.base]
+    if any(one.inputs for one in every):
+        parts["inputs"] = lambda seed: _with_base(
+            fixture, lambda one: dataclasses.replace(one, inputs=_disturb_all(one.inputs, seed))
+        )
+    if any(one.params for one in every) or "init" in fixture.args:
+        parts["weights"] = lambda seed: _with_base(
+            fixture,
+            lambda one: dataclasses.replace(
+                one, params=_disturb_weights(one.params, seed), disturbance=DISTURBANCE
+            ),
         )
     if not parts:
         parts["arguments"] = lambda seed: dataclasses.replace(fixture, args=_disturb_args(fixture.args))
     return parts
+
+
+def _with_base(fixture: Fixture, disturb: Callable[[Fixture], Fixture]) -> Fixture:
+    """Disturb a fixture and the one that it builds on."""
+    base = None if fixture.base is None else disturb(fixture.base)
+    return dataclasses.replace(disturb(fixture), base=base)
 
 
 def _stays_green(entry: Entry, recording: Recording, adapter: Adapter, fixture: Fixture) -> bool:

@@ -1,0 +1,1 @@
+"""VDFD, class-incremental."""

@@ -3,6 +3,6 @@
 Importing this package registers all adapters (`common.parity.ADAPTERS`).
 """
 
-from classification.parity import data, method, networks, training
+from classification.parity import data, method, networks, nscl, swin, training
 
-__all__ = ["data", "method", "networks", "training"]
+__all__ = ["data", "method", "networks", "nscl", "swin", "training"]

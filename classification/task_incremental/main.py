@@ -2,7 +2,12 @@
 
     sh scripts/vdfd.sh                          # all rows, in the paper's order
     sh scripts/vdfd.sh cifar100-10 --seed 1     # one row, with further flags
+    sh scripts/adamnscl.sh                      # the baseline Adam-NSCL
     python main.py --dataset Sample --first_split_size 4 --other_split_size 4 --schedule 8
+
+Methods, by --agent_type and --agent_name: vdfd VDFD; finetune FineTuning (no protection); joint Joint (all images so
+far, an upper bound); svd_based svd_based (Adam-NSCL). VDFD with --precision_matrix identity is its ablation without
+hypermodel. VDFD on a Swin transformer has a program of its own, main_swin.py.
 
 Original: XiaorongLi-95/VDFD@2c0dfce classification/task_incremental/main.py (MIT).
 Deviations from it: see classification/README.md, section "Deviations".
@@ -13,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from classification.task_incremental.options import TaskIncrementalOptions
-from classification.vdfd.experiment import Protocol, run_experiment
+from classification.adam_nscl.learner import AdamNSCL
+from classification.task_incremental.options import SwinOptions, TaskIncrementalOptions
+from classification.vdfd.experiment import METHODS, Protocol, run_experiment
+from classification.vdfd.joint_learner import JointTraining
 from classification.vdfd.setting import TaskIncremental
 from classification.vdfd.variant import TASK_INCREMENTAL_CODE
 from common.metrics.continual import AccuracyMatrix
@@ -29,6 +36,16 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[TaskIncrementalOption
         UserError: for flags that do not go together in this setting.
     """
     config, changed = parse_row(TaskIncrementalOptions, argv, "VDFD and baselines, one head per task")
+    check_setting(config)
+    return config, changed
+
+
+def check_setting(config: TaskIncrementalOptions | SwinOptions) -> None:
+    """Refuse flags that do not go together with one head per task.
+
+    Raises:
+        UserError: naming the flag.
+    """
     if config.force_out_dim != 0:
         raise UserError(
             f"--force_out_dim {config.force_out_dim}: a single head for all classes belongs to the class-incremental "
@@ -36,7 +53,6 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[TaskIncrementalOption
         )
     if config.no_class_remap:
         raise UserError("--no_class_remap: with one head per task labels must be counted inside the task; leave it out")
-    return config, changed
 
 
 def summarise(matrix: AccuracyMatrix, counts: list[int]) -> dict[str, Any]:
@@ -53,7 +69,8 @@ def summarise(matrix: AccuracyMatrix, counts: list[int]) -> dict[str, Any]:
     }
 
 
-PROTOCOL = Protocol(TaskIncremental, TASK_INCREMENTAL_CODE, summarise, ("acc", "bwt"))
+BASELINES = {("joint", "Joint"): JointTraining, ("svd_based", "svd_based"): AdamNSCL}
+PROTOCOL = Protocol(TaskIncremental, TASK_INCREMENTAL_CODE, summarise, ("acc", "bwt"), METHODS | BASELINES)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

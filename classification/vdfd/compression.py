@@ -95,7 +95,7 @@ def row_sums(parameters: Iterable[Tensor]) -> Tensor:
     Returns:
         (R,) tensor, R = sum of the sizes of the first dimensions; differentiable.
     """
-    return torch.cat([parameter.flatten(1).sum(dim=1) if parameter.dim() > 1 else parameter for parameter in parameters])
+    return torch.cat([p.flatten(1).sum(dim=1) if p.dim() > 1 else p for p in parameters])
 
 
 def functional(sums: Tensor, basis: Tensor) -> Tensor:

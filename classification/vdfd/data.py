@@ -63,7 +63,7 @@ class SplitImages:
         return self._loader(self.train_set, [task], train=self.config.train_aug, shuffle=True, seed=draw_seed())
 
     def joint_loader(self, task: int) -> Any:
-        """The same of all tasks up to this one, mixed; labels that count inside a task follow those of earlier tasks."""
+        """The same of all tasks up to this one; labels that count inside a task go on from those of the task before."""
         so_far = range(1, task + 1)
         return self._loader(self.train_set, so_far, train=self.config.train_aug, shuffle=True, seed=draw_seed())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from classification.vdfd.variant import Variant, resolve_variant
 from classification.vdfd.vdfd_learner import VDFD
 from common.backbones.heads import Backbone
 from common.backbones.registry import build_backbone
+from common.data.transforms import TRANSFORMS
 from common.metrics.continual import AccuracyMatrix
 from common.training.checkpoint import load_weights, read_checkpoint
 from common.training.device import choose_device
@@ -64,20 +66,19 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
     Returns:
         {"runs": [metrics of each run], and mean and standard deviation of the headline metrics}.
     """
-    if config.smoke:
-        config = smoke_form(config)
     method = find_method(config, protocol.methods)
+    if config.smoke:
+        config = smoke_form(config, method)
     device, notice = choose_device(config.gpuid)
     seed_everything(config.seed)
     set_backend_flags(config.fast)
     summaries = []
+    begin = time.monotonic()
     for reg_coef in config.reg_coef:
         for repetition in range(config.repeat):
-            folder = Path(config.output_dir)
-            if len(config.reg_coef) > 1:
-                folder = folder / f"reg_{reg_coef:g}"
-            if config.repeat > 1:
-                folder = folder / f"repeat_{repetition}"
+            parts = [f"reg_{reg_coef:g}"] if len(config.reg_coef) > 1 else []
+            parts += [f"repeat_{repetition}"] if config.repeat > 1 else []
+            folder = Path(config.output_dir, *parts)
             with Run(
                 config,
                 method=method.name,
@@ -87,6 +88,8 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
                 changed=changed,
                 folder=folder,
                 write_every=max(1, int(config.print_freq)),
+                part="/".join(parts),
+                begin=begin,
             ) as run:
                 if notice:
                     run.note(notice)
@@ -142,9 +145,7 @@ def build_model(config: Any, setting: Setting, run: Run, head_bias: bool = False
     return model.to(run.device)
 
 
-def find_method(
-    config: Any, methods: Mapping[tuple[str, str], type[FineTuning]] = METHODS
-) -> type[FineTuning]:
+def find_method(config: Any, methods: Mapping[tuple[str, str], type[FineTuning]] = METHODS) -> type[FineTuning]:
     """The learner that --agent_type and --agent_name ask for.
 
     Raises:
@@ -153,7 +154,8 @@ def find_method(
     method = methods.get((config.agent_type, config.agent_name))
     if method is None:
         known = "; ".join(f"--agent_type {family} --agent_name {name}" for family, name in methods)
-        raise UserError(f"unknown method --agent_type {config.agent_type} --agent_name {config.agent_name}; expected {known}")
+        found = f"--agent_type {config.agent_type} --agent_name {config.agent_name}"
+        raise UserError(f"unknown method {found}; expected {known}")
     return method
 
 
@@ -165,22 +167,26 @@ def build_learner(
     extra = {"variant": resolve_variant(config, protocol.code)} if issubclass(method, VDFD) else {}
     learner = method(config, model, setting, data, run, reg_coef, **extra)
     if isinstance(learner, VDFD):
-        run.note(f"hypermodel: {sum(p.numel() for p in learner.hypermodel.parameters()):,} parameters; {learner.variant}")
+        count = sum(parameter.numel() for parameter in learner.hypermodel.parameters())
+        run.note(f"hypermodel: {count:,} parameters; {learner.variant}")
     return learner
 
 
-def smoke_form(config: Any) -> Any:
-    """The short form of a row: the embedded sample in place of its data set, everything else through the same code."""
-    large = config.dataset == "SubImageNet"
-    return dataclasses.replace(
-        config,
-        first_split_size=SMOKE_CLASSES,
-        other_split_size=SMOKE_CLASSES,
-        max_tasks=SMOKE_TASKS,
-        images_per_class=SMOKE_IMAGES // 4 if large else SMOKE_IMAGES,
-        batch_size=2 if large else SMOKE_BATCH,
-        schedule=[1],
-    )
+def smoke_form(config: Any, method: type[FineTuning]) -> Any:
+    """The short form of a row: the embedded sample in place of its data set, everything else through the same code.
+
+    A method may shorten more (`smoke_options`).
+    """
+    large = config.dataset in TRANSFORMS and TRANSFORMS[config.dataset].size >= LARGE_IMAGE
+    short = {
+        "first_split_size": SMOKE_CLASSES,
+        "other_split_size": SMOKE_CLASSES,
+        "max_tasks": SMOKE_TASKS,
+        "images_per_class": SMOKE_IMAGES // 4 if large else SMOKE_IMAGES,
+        "batch_size": 2 if large else SMOKE_BATCH,
+        "schedule": [1],
+    }
+    return dataclasses.replace(config, **short | method.smoke_options)
 
 
 def labels_of(config: Any, changed: dict[str, list[Any]], data: SplitImages) -> list[str]:
@@ -200,7 +206,9 @@ def labels_of(config: Any, changed: dict[str, list[Any]], data: SplitImages) -> 
     return labels
 
 
-def note_task(run: Run, learner: FineTuning, metrics: dict[str, Any], row: list[float], headline: tuple[str, ...]) -> None:
+def note_task(
+    run: Run, learner: FineTuning, metrics: dict[str, Any], row: list[float], headline: tuple[str, ...]
+) -> None:
     """Log what was measured after a task."""
     where = {"task": learner.task, "epoch": learner.epoch}
     for task, accuracy in enumerate(row, start=1):
@@ -221,5 +229,6 @@ def sum_up(summaries: list[dict[str, Any]], headline: tuple[str, ...], folder: P
         total[f"{name}_std"] = statistics.pstdev(values)
     if len(summaries) > 1:
         write_json(folder / "summary.json", total)
-        print(", ".join(f"{name.upper()} {total[name]:.2f} +- {total[f'{name}_std']:.2f}" for name in headline), flush=True)
+        spreads = [f"{name.upper()} {total[name]:.2f} +- {total[f'{name}_std']:.2f}" for name in headline]
+        print(", ".join(spreads), flush=True)
     return total

@@ -1,9 +1,10 @@
 """Gradients of the mean class outputs, summarised per parameter (`summary.py`).
 
 Source: VDFD supplement (first-order expansion around the old weights); XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py and
-agents/vdfd_swin.py, `calculate_importance`. Speed: the original runs one full backward pass per class and mini-batch and averages the weight
-gradients afterwards. Here many mini-batches are taken together (in evaluation mode samples do not meet), and the row
-mean of a convolution's gradient is taken without forming that gradient, see `_conv_row_gradients`.
+agents/vdfd_swin.py, `calculate_importance`. Speed: the original runs one full backward pass per class and mini-batch
+and averages the weight gradients afterwards. Here many mini-batches are taken together (in evaluation mode samples do
+not meet), and the row mean of a convolution's gradient is taken without forming that gradient, see
+`_conv_row_gradients`.
 """
 
 from __future__ import annotations

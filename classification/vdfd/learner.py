@@ -9,7 +9,7 @@ Source: XiaorongLi-95/VDFD@2c0dfce agents/agent.py `train_task`, `train_model`, 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -73,8 +73,10 @@ class FineTuning:
     """
 
     name = "fine-tuning"
-    head_bias = False
+    head_bias: ClassVar[bool] = False
     """Whether the method's heads have biases."""
+    smoke_options: ClassVar[dict[str, Any]] = {}
+    """What --smoke also changes, where the short form of every method would take more than a minute."""
 
     def __init__(
         self, config: Any, model: Backbone, setting: Setting, data: TaskData, run: Run, reg_coef: float = 0.0
@@ -214,7 +216,8 @@ class FineTuning:
         where = {"task": self.task, "epoch": self.epoch}
         loss, accuracy = self.loss_meter.value(), self.accuracy_meter.value()
         rates = self.schedules[0].rates()
-        for name, value in {"train/epoch_loss": loss, "train/accuracy": accuracy, "lr/head": rates[0], "lr/backbone": rates[1]}.items():
+        values = {"train/epoch_loss": loss, "train/accuracy": accuracy, "lr/head": rates[0], "lr/backbone": rates[1]}
+        for name, value in values.items():
             self.run.log_value(name, value, **where)
         line = f"task {self.task} epoch {self.epoch}: loss {loss:.4f}, train accuracy {accuracy:.2f} %"
         interval = self.config.validation_interval
@@ -252,7 +255,9 @@ class FineTuning:
         self.precision.load_state_dict(state["precision"])
         if state["task"]:
             self.optimizers, self.schedules = [], []
-            for self.task in range(state["task"] if self.config.reset_model_opt else 1, state["task"] + 1):
+            first = state["task"] if self.config.reset_model_opt else 1
+            for task in range(first, state["task"] + 1):
+                self.task = task
                 self.make_optimizers()
             self.loader = self.data.train_loader(self.task)
             self.loader.load_state_dict(state["loader"])

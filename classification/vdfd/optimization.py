@@ -45,6 +45,18 @@ def backbone_names(model: nn.Module) -> list[str]:
     return [name for name in used_names(model) if not name.startswith(HEAD_PREFIX)]
 
 
+def head_names(model: nn.Module, heads: Sequence[str]) -> list[str]:
+    """Names of the parameters of some heads."""
+    prefixes = tuple(f"{HEAD_PREFIX}.{head}." for head in heads)
+    return [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
+
+
+def make_group(model: nn.Module, names: Sequence[str], lr: float, weight_decay: float) -> dict[str, Any]:
+    """A parameter group with its "names", "params", "lr", "weight_decay"."""
+    parameters = dict(model.named_parameters())
+    return {"names": list(names), "params": [parameters[n] for n in names], "lr": lr, "weight_decay": weight_decay}
+
+
 def parameter_groups(
     model: nn.Module,
     heads: str | Sequence[str],
@@ -57,18 +69,11 @@ def parameter_groups(
     """Group 0: the head (or heads) in training; group 1: everything that is no head, batch norms included.
 
     Other heads stay out.
-
-    Returns:
-        Dictionaries with "names", "params", "lr", "weight_decay".
     """
-    parameters = dict(model.named_parameters())
     wanted = [heads] if isinstance(heads, str) else heads
-    prefixes = tuple(f"{HEAD_PREFIX}.{head}." for head in wanted)
-    head_names = [name for name in parameters if name.startswith(prefixes)]
-    other_names = backbone_names(model)
     return [
-        {"names": head_names, "params": [parameters[n] for n in head_names], "lr": head_lr, "weight_decay": head_weight_decay},
-        {"names": other_names, "params": [parameters[n] for n in other_names], "lr": model_lr, "weight_decay": model_weight_decay},
+        make_group(model, head_names(model, wanted), head_lr, head_weight_decay),
+        make_group(model, backbone_names(model), model_lr, model_weight_decay),
     ]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.training.errors import UserError
+
 
 @dataclass(frozen=True)
 class TaskView:
@@ -60,13 +62,20 @@ class ClassIncremental:
         sizes: classes of each task.
         outputs: classes that the head has room for (`--force_out_dim`).
         copies: outputs per class.
+        all_seen: let the cross-entropy run over all classes seen so far (the original's unused agent VDFD) instead of
+            the current task's only (the labels trick).
+
+    Raises:
+        UserError: if the head has too few outputs.
     """
 
     remap_labels = False
     head = "All"
 
-    def __init__(self, sizes: Sequence[int], outputs: int, copies: int = 1) -> None:
-        self.sizes, self.copies, self.outputs = list(sizes), copies, outputs
+    def __init__(self, sizes: Sequence[int], outputs: int, copies: int = 1, all_seen: bool = False) -> None:
+        if outputs < sum(sizes):
+            raise UserError(f"--force_out_dim {outputs}: the tasks have {sum(sizes)} classes; expected at least as many")
+        self.sizes, self.copies, self.outputs, self.all_seen = list(sizes), copies, outputs, all_seen
 
     def heads(self) -> dict[str, int]:
         """The one head."""
@@ -75,7 +84,8 @@ class ClassIncremental:
     def view(self, task: int) -> TaskView:
         """The view of a task, counted from 1."""
         start, end = sum(self.sizes[: task - 1]) * self.copies, sum(self.sizes[:task]) * self.copies
-        return TaskView(self.head, slice(start, end), slice(start, end, self.copies))
+        loss_start = 0 if self.all_seen else start
+        return TaskView(self.head, slice(loss_start, end), slice(start, end, self.copies))
 
     def evaluation(self, task: int, seen: int) -> tuple[str, slice]:
         """Head and columns for testing `task` after `seen` tasks; the position among the columns is the label."""

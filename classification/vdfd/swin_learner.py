@@ -5,7 +5,7 @@ Source: XiaorongLi-95/VDFD@2c0dfce task_incremental/agents/vdfd_swin.py (MIT).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,6 +25,7 @@ class VDFDSwin(VDFD):
 
     name = "VDFDSwin"
     summary = WHOLE_MATRICES
+    smoke_options: ClassVar[dict[str, Any]] = {"images_per_class": 1}
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)

@@ -155,7 +155,14 @@ class SwinStage(nn.Module):
     """Blocks at one resolution, every second one shifted, and the merging after them (None after the last stage)."""
 
     def __init__(
-        self, dim: int, resolution: int, heads: int, window: int, mlp_ratio: float, drop_path: Sequence[float], merge: bool
+        self,
+        dim: int,
+        resolution: int,
+        heads: int,
+        window: int,
+        mlp_ratio: float,
+        drop_path: Sequence[float],
+        merge: bool,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
@@ -243,8 +250,8 @@ class SwinTransformer(Backbone):
         if images.shape[-2:] != (self.img_size, self.img_size):
             found = " x ".join(map(str, images.shape[-2:]))
             raise UserError(
-                f"SwinTransformer takes {self.img_size} x {self.img_size} images, found {found}; use a data set of that "
-                "size (--dataset SubImageNet) or another --model_type"
+                f"SwinTransformer takes {self.img_size} x {self.img_size} images, found {found}; use a data set of "
+                "that size (--dataset SubImageNet) or another --model_type"
             )
         tokens = self.patch_embed(images)
         for stage in self.layers:

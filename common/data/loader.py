@@ -1,7 +1,7 @@
 """Batches of one task's images, in an order that a restored run continues exactly.
 
 Both loaders yield `(images, targets)`: (B, C, h, w) float32, normalised, and (B,) int64, on the device. `len()` is the
-number of batches; the last one may be smaller.
+number of batches; the last one may be smaller, or is left out with `drop_last`.
 
 `position` is the number of batches consumed in the running pass. It is counted before a batch is handed out, so a
 state saved in the body of the loop means "this batch is done". Iterating goes on with a pass that is under way
@@ -46,30 +46,35 @@ class Loader:
         device: where batches are wanted.
         seed: of the order and of the augmentation.
         memory_format: of the image batches, e.g. torch.channels_last; None: contiguous.
+        drop_last: leave out a last batch that is not full.
 
     Raises:
-        UserError: if there are no images or the batch size is not positive.
+        UserError: if there are no images, the batch size is not positive, or no batch would be left.
     """
 
     def __init__(
         self, dataset_size: int, batch_size: int, *, shuffle: bool, device: torch.device | str, seed: int,
-        memory_format: torch.memory_format | None = None,
+        memory_format: torch.memory_format | None = None, drop_last: bool = False,
     ) -> None:
         if dataset_size < 1:
             raise UserError("a loader got no images; this task has none of its classes in the data")
         if batch_size < 1:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
+        if drop_last and dataset_size < batch_size:
+            raise UserError(f"{dataset_size} images do not fill one batch of {batch_size}; take smaller batches")
         self.dataset_size = dataset_size
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.device = torch.device(device)
         self.position = 0
         self._memory_format = memory_format
+        self._drop_last = drop_last
         self._seed = seed
         self._pass = 0  # number of passes begun
 
     def __len__(self) -> int:
-        return math.ceil(self.dataset_size / self.batch_size)
+        full = self.dataset_size // self.batch_size
+        return full if self._drop_last else math.ceil(self.dataset_size / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.position == 0:
@@ -127,15 +132,17 @@ class DeviceLoader(Loader):
         images: (N, C, H, W) uint8.
         targets: (N,) int64.
         transform: of the batches.
-        batch_size, shuffle, device, seed, memory_format: see `Loader`.
+        batch_size, shuffle, device, seed, memory_format, drop_last: see `Loader`.
     """
 
     def __init__(
         self, images: Tensor, targets: Tensor, transform: BatchTransform, batch_size: int, *, shuffle: bool,
         device: torch.device | str, seed: int, memory_format: torch.memory_format | None = None,
+        drop_last: bool = False,
     ) -> None:
         super().__init__(
-            len(images), batch_size, shuffle=shuffle, device=device, seed=seed, memory_format=memory_format
+            len(images), batch_size, shuffle=shuffle, device=device, seed=seed, memory_format=memory_format,
+            drop_last=drop_last,
         )
         self._transform = transform
         prepare = transform.padded if transform.augments else transform.fit
@@ -165,17 +172,18 @@ class StreamLoader(Loader):
         indices: (n,) places in `image_set`.
         targets: (n,) int64.
         pipeline: PIL image -> (C, h, w) float32; may draw from torch's global generator.
-        batch_size, shuffle, device, seed, memory_format: see `Loader`.
+        batch_size, shuffle, device, seed, memory_format, drop_last: see `Loader`.
         workers: worker processes; 0: this process.
     """
 
     def __init__(
         self, image_set: ImageSet, indices: Tensor, targets: Tensor, pipeline: Callable[[Image.Image], Tensor],
         batch_size: int, *, shuffle: bool, device: torch.device | str, seed: int, workers: int = 0,
-        memory_format: torch.memory_format | None = None,
+        memory_format: torch.memory_format | None = None, drop_last: bool = False,
     ) -> None:
         super().__init__(
-            len(indices), batch_size, shuffle=shuffle, device=device, seed=seed, memory_format=memory_format
+            len(indices), batch_size, shuffle=shuffle, device=device, seed=seed, memory_format=memory_format,
+            drop_last=drop_last,
         )
         self._plan = _Plan()
         self._loader = DataLoader(
@@ -189,7 +197,7 @@ class StreamLoader(Loader):
         places = self._order(self._generator(number)).tolist()
         self._plan.batches = [
             [(place, mixed_seed(self._seed, number, place)) for place in places[first:first + self.batch_size]]
-            for first in range(start * self.batch_size, self.dataset_size, self.batch_size)
+            for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
         ]
         try:
             for images, targets in self._loader:

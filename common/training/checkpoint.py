@@ -51,6 +51,8 @@ def read_checkpoint(path: Path, map_location: torch.device | str = "cpu") -> Any
 def read_newest_checkpoint(folder: Path, map_location: torch.device | str = "cpu") -> tuple[Any, list[str]]:
     """Read the newest sound checkpoint of a run.
 
+    A damaged newest file is renamed out of the way, so that the next save does not push it over the sound one.
+
     Returns:
         The state, or None if the folder holds no checkpoint, and one line for every damaged file passed over.
 
@@ -60,19 +62,31 @@ def read_newest_checkpoint(folder: Path, map_location: torch.device | str = "cpu
     # A kill between the two renames of `save_checkpoint` leaves the complete new file under its incoming name.
     candidates = [folder / NEWEST, folder / f"{NEWEST}.incoming", folder / PREVIOUS]
     problems: list[str] = []
+    damaged: list[Path] = []
     for path in candidates:
         if not path.exists():
             continue
         try:
             _check_sums(path)
-            return read_checkpoint(path, map_location), problems
+            state = read_checkpoint(path, map_location)
         except UserError as error:
             problems.append(f"{error}; falling back to the checkpoint before it")
+            damaged.append(path)
+            continue
+        for other in damaged:
+            os.replace(other, other.with_name(f"{other.name}.damaged"))
+        return state, problems
     if problems:
         raise UserError(
             f"every checkpoint in {folder} is damaged ({len(problems)} files); start over with --resume never"
         )
     return None, []
+
+
+def remove_litter(folder: Path) -> None:
+    """Delete what a kill during a write left behind; only for the holder of the folder's lock."""
+    for leftover in folder.glob(f".{NEWEST}.incoming.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Any], source: str) -> None:

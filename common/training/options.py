@@ -13,6 +13,7 @@ Later values win; what the user changed is recorded, so that a changed run never
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import sys
@@ -41,6 +42,11 @@ def machine_option(default: Any) -> Any:
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata={"machine": True})
     return dataclasses.field(default=default, metadata={"machine": True})
+
+
+def always_on() -> Any:
+    """A switch that is on by default and that its flag can only switch on again (an original's `store_true`)."""
+    return dataclasses.field(default=True, metadata={"always_on": True})
 
 
 @dataclass(frozen=True)
@@ -136,14 +142,23 @@ def parse_row(
 
 
 def is_machine_option(config_type: type, name: str) -> bool:
-    """Whether a field was declared with `machine_option`."""
+    """Whether a field was declared with `machine_option`; "group.field" names a field of a nested dataclass."""
+    group, _, rest = name.partition(".")
+    if rest:
+        return is_machine_option(typing.get_type_hints(config_type)[group], rest)
     return any(field.name == name and field.metadata.get("machine", False) for field in dataclasses.fields(config_type))
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """A config as plain values that JSON can hold, in the order of its flags."""
-    values = dataclasses.asdict(config)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    """A config as plain values that JSON can hold, in the order of its flags; nested ones as "group.field"."""
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            plain |= {f"{field.name}.{name}": nested for name, nested in as_dict(value).items()}
+        else:
+            plain[field.name] = str(value) if isinstance(value, Path) else copy.deepcopy(value)
+    return plain
 
 
 def _parse(parser: OptionParser, config_type: type[Config], argv: list[str]) -> Config:
@@ -160,7 +175,9 @@ def _add_flag(group: Any, field: dataclasses.Field, type_: Any, help_: str) -> N
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
     flag = f"--{field.name}"
     if type_ is bool:
-        group.add_argument(flag, action="store_false" if default else "store_true", help=f"{help_} (switch)")
+        turns_off = default and not field.metadata.get("always_on", False)
+        action = "store_false" if turns_off else "store_true"
+        group.add_argument(flag, action=action, default=default, help=f"{help_} (switch)")
         return
     item = _list_item(type_)
     if item is not None:

@@ -15,7 +15,7 @@ import filelock
 import torch
 
 from common.training import record as records
-from common.training.checkpoint import read_newest_checkpoint, save_checkpoint
+from common.training.checkpoint import read_newest_checkpoint, remove_litter, save_checkpoint
 from common.training.device import describe_hardware, peak_memory_gib
 from common.training.errors import RunStopped, UserError
 from common.training.files import write_json
@@ -50,6 +50,8 @@ class Run:
         folder: overrides `config.output_dir`.
         write_every: steps between two points of a written series.
         quiet: keep notes in the log file only, and write no TensorBoard files.
+        part: which run of a sweep this is ("reg_10/repeat_0"); tells records of one command apart.
+        begin: `time.monotonic()` when the program began, for the time budget of several runs in one program.
 
     Attributes:
         folder: the run's directory.
@@ -72,6 +74,8 @@ class Run:
         folder: Path | None = None,
         write_every: int = 10,
         quiet: bool = False,
+        part: str = "",
+        begin: float | None = None,
     ) -> None:
         self.config = config
         self.method, self.paper, self.device, self.seed = method, paper, device, seed
@@ -80,7 +84,9 @@ class Run:
         self.step = 0
         self._registered: dict[str, Stateful] = {}
         self._generators = GlobalGenerators()
+        self.part = part
         self._begin = time.monotonic()
+        self._program_begin = self._begin if begin is None else begin
         self._earlier_seconds = 0.0
         self._last_save = self._begin
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -96,6 +102,7 @@ class Run:
         try:
             if config.resume == "never":
                 _move_aside(self.folder)
+            remove_litter(self.folder)
             self._check_configuration()
             self.finished = self._finished_record() is not None
             self._journal = Journal(self.folder, write_every=write_every, tensorboard=not quiet, echo=not quiet)
@@ -172,7 +179,7 @@ class Run:
             RunStopped: after a checkpoint was written.
         """
         now = time.monotonic()
-        if self.config.time_budget is not None and now - self._begin >= self.config.time_budget:
+        if self.config.time_budget is not None and now - self._program_begin >= self.config.time_budget:
             self._stop_reason = f"the time budget of {self.config.time_budget:g} s is used up"
         if self._stop_reason is not None:
             self.save()
@@ -222,7 +229,7 @@ class Run:
         configuration = as_dict(self.config)
         record = {
             "schema": records.SCHEMA,
-            "run_id": records.run_id(self.config.cell, self.method, self.seed, self._computing_options()),
+            "run_id": records.run_id(self.config.cell, self.method, self.seed, self._computing_options() | {"part": self.part}),
             "status": "finished" if finished else "stopped",
             "paper": self.paper,
             "cell": self.config.cell,
@@ -230,6 +237,7 @@ class Run:
             "command": records.command_of_process(),
             "config": configuration,
             "changed": self.changed,
+            "part": self.part,
             "labels": sorted(set(labels)),
             "seed": self.seed,
             **records.describe_code(),

@@ -25,7 +25,8 @@ def uniform(k: int, j: int) -> float:
 
 def assert_entry(found: torch.Tensor, expected: list[float], shape: tuple[int, ...]) -> None:
     assert found.shape == shape
-    torch.testing.assert_close(found.double().flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-7)
+    numbers = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(found.double().flatten(), numbers, rtol=1e-6, atol=1e-7)
 
 
 STATE = {

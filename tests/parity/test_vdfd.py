@@ -7,7 +7,7 @@ import torch
 
 import classification.vdfd.learner as learner_module
 import classification.vdfd.vdfd_learner as vdfd_module
-from classification.vdfd import hypermodel, importance, optimization
+from classification.vdfd import hypermodel, importance, memory, optimization
 from repro.parity import PASSED, WAITING, load_adapters, replay, select_entries
 from repro.registry import read_registry
 from repro.self_test import self_test
@@ -38,7 +38,7 @@ def scaled(function, factor: float = 1.01):
 
 MUTATIONS = {
     "regulariser": (vdfd_module, "quadratic_regulariser", ["vdfd.reg.task_t3", "vdfd.step.task_task3", "vdfd.step.class_task3"]),
-    "functional": (vdfd_module, "functional", ["vdfd.reg.class_t3", "vdfd.traj.task"]),
+    "functional": (memory, "functional", ["vdfd.reg.class_t3", "vdfd.traj.task"]),
     "cross-entropy": (learner_module, "local_cross_entropy", ["vdfd.step.task_task1", "vdfd.traj.class_ssl"]),
     "row means": (importance, "_conv_row_gradients", ["vdfd.importance.task", "vdfd.after_task.class"]),
     "affinity": (vdfd_module, "class_affinity", ["vdfd.reg.task_t1"]),

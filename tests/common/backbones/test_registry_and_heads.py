@@ -16,12 +16,19 @@ pytestmark = pytest.mark.unit
 # --- registry -------------------------------------------------------------------------------------------------------
 
 
-def test_every_name_builds_a_network_with_a_classifier() -> None:
-    with torch.device("meta"):
-        for family, name in BACKBONES:
-            model = build_backbone(family, name)
-            assert model.last.in_features == model.num_features
-            assert model.last.out_features == 10
+WITHOUT_HEADS = {"resnet18": 11_167_040, "SwinTransformer": 28_365_154 - 10 * 10 * 768}
+"""Parameters; the specification counts Swin-T with its unused classifier and ten heads of ten outputs."""
+
+
+@pytest.mark.parametrize("names", BACKBONES, ids=lambda names: names[1])
+def test_every_name_builds_a_network_that_takes_heads(names: tuple[str, str]) -> None:
+    model = build_backbone(*names)
+    model.set_heads({"1": 4, "2": 3})
+    assert [key for key in model.state_dict() if key.startswith("last")] == ["last.1.weight", "last.2.weight"]
+    assert model.last["1"].weight.shape == (4, model.num_features)
+    if names[1] in WITHOUT_HEADS:
+        total = sum(parameter.numel() for parameter in model.parameters())
+        assert total - 7 * model.num_features == WITHOUT_HEADS[names[1]]
 
 
 @pytest.mark.parametrize("names", [("resnet", "resnet20"), ("vgg", "resnet18"), ("resnet", "ResNet18")])

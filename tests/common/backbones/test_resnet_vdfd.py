@@ -153,7 +153,8 @@ def test_the_embedding_is_the_mean_of_the_rectified_map() -> None:
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         maps = model.bn_last(model.stage2(model.stage1(model.conv1(x))))
-        expected = torch.stack([maps.clamp_min(0)[:, :, row, column] for row in range(4) for column in range(4)]).mean(0)
+        pixels = [maps.clamp_min(0)[:, :, row, column] for row in range(4) for column in range(4)]
+        expected = torch.stack(pixels).mean(0)
         torch.testing.assert_close(model.embed(x), expected)
         torch.testing.assert_close(model(x), model.last(model.embed(x)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -33,11 +34,15 @@ with open_run(Path(sys.argv[1])):
 
 
 class Clock:
-    """Stands for the module `time` inside a run; moved by hand."""
+    """Stands for the modules `time` and `datetime` inside a run; moved by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
+        dates = types.SimpleNamespace(now=lambda zone: datetime.datetime.fromtimestamp(self.now, zone))
         monkeypatch.setattr("common.training.run.time", types.SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(
+            "common.training.run.datetime", types.SimpleNamespace(UTC=datetime.UTC, datetime=dates)
+        )
 
 
 @pytest.fixture
@@ -75,10 +80,10 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with open_run(tmp_path, lr=0.05):
         pass
-    with pytest.raises(UserError, match="another configuration"):
+    with pytest.raises(UserError, match="another configuration") as refused:
         open_run(tmp_path, lr=0.1)
-    with open_run(tmp_path):  # the refused one let go too
-        pass
+    with open_run(tmp_path):  # the refused one let go too, although its error still holds on to it
+        assert refused.value.__traceback__ is not None
 
 
 def test_the_lock_binds_other_processes_and_dies_with_its_holder(tmp_path: Path) -> None:
@@ -269,4 +274,4 @@ def test_seconds_add_up_over_resumes(tmp_path: Path, clock: Clock) -> None:
         clock.now += 2.5
         content = run.write_record({}, {}, [])
     assert content["wall_seconds"] == 17.5
-    assert content["started"] == started
+    assert content["started"] == started == "1970-01-01T00:16:40+00:00"
