@@ -18,7 +18,7 @@ from rich.table import Table
 
 from common.training.errors import UserError, command_line
 from repro import compare as comparing
-from repro import formats, readme, records, runner, tables
+from repro import formats, logs, readme, records, runner, tables
 from repro.keep import keep_record, machine_paths
 from repro.published import PublishedTables, check_published
 from repro.registry import read_registry, repository_root, select_cells, select_papers
@@ -180,6 +180,40 @@ def compare_records(
 
 
 @app.command(
+    "logs",
+    epilog=_examples(
+        "repro logs vdfd",
+        "repro logs vdfd --run outputs/vdfd/ci-cifar100-10x10/seed0 --plots plots",
+        "repro logs vdfd --records outputs --format md",
+    ),
+)
+def compare_logs(
+    paper: Annotated[str, typer.Argument(help="Paper whose authors released logs, e.g. vdfd.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="record.json or folder of a run; repeatable.", show_default="results/PAPER"),
+    ] = None,
+    folders: Records = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for one PNG file per run and task.")] = None,
+    format: Format = "text",
+    any_run: Annotated[bool, typer.Option("--any", help="Also smoke, sub-sampled and desk-scale runs.")] = False,
+) -> None:
+    """Our epochs beside the logs that the authors released; exit 1 where learning rates or lengths disagree."""
+    formats.check_format(format)
+    root = repository_root()
+    if runs and folders:
+        raise UserError("--run names the runs and --records looks for all there are; give one of them")
+    subproject = select_papers(read_registry(root), paper)[0]
+    comparisons, sheets, warnings = logs.compare_paper(subproject, root, runs or (), _existing(folders), any_run)
+    records.print_warnings(warnings)
+    _write(formats.render(sheets, format, Path.cwd()))
+    for path in [path for run in comparisons for path in logs.write_plots(run, plots)] if plots else ():
+        print(f"written: {path}", file=sys.stderr)  # why: standard output may be a table for a program
+    if not all(run.agrees for run in comparisons):
+        raise typer.Exit(1)
+
+
+@app.command(
     "parity",
     epilog=_examples(
         "repro parity",
@@ -228,11 +262,13 @@ def replay_fixtures(
 
 @app.command("check", epilog=_examples("repro check"))
 def check_registry() -> None:
-    """Check that every cell is well described and every published value that it names exists."""
+    """Check that every cell is well described and every published value and released log that it names exists."""
     root = repository_root()
     subprojects = read_registry(root)
     check_published(subprojects, PublishedTables(root))
-    print(f"{sum(len(one.cells) for one in subprojects)} cells of {len(subprojects)} papers are in order")
+    released = logs.check_logs(subprojects, root)
+    cells = sum(len(one.cells) for one in subprojects)
+    print(f"{cells} cells of {len(subprojects)} papers and {released} released logs are in order")
 
 
 @data_app.command("list", epilog=_examples("repro data list", "repro data list --root /scratch/data"))

@@ -41,6 +41,18 @@ ANSWER_ARGS = {
         "groups",
         "out_space",
     ),
+    "prompt_distill.*": ("grad_elements",),
+    "cudfkd.*": ("n_params",),
+    "rfd.*": (
+        "keys",
+        "n_params",
+        "n_state",
+        "shape",
+        "zero_initialised",
+        "summary_text",
+        *(f"factors.{name}" for name in ("ce", "ft", "fkd", "hkd", "rkd", "distkd_old", "distkd_new", "sm")),
+    ),
+    "rfd.abd.step.shared_weights": ("out_dim", "batch_size"),
 }
 """Pattern of fixtures -> keys of `args` that the original computed; hidden from adapters and compared."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def check_published(subprojects: Iterable[Subproject], tables: PublishedTables) 
 def _entry(row: dict[str, str], reference: PublishedRef, place: str) -> Published:
     text = row[reference.column].strip()
     try:
-        value = float(text)
+        value = float(re.split(r"\+-|±", text)[0])  # a mean with its spread: the mean
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -92,14 +92,38 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class AuthorsLog:
+    """The log that the authors released of a cell's run, and which series of ours answers which of its columns.
+
+    Attributes:
+        cell: id of the cell.
+        epochs: CSV file below repro/paper/<paper>/, one row per "task" (from 1) and "epoch" (from 0).
+        series: column of that file -> name of our series.
+        iterations: its column with the optimiser steps of each epoch; empty where there is none.
+        exact: columns that must agree entry by entry; "epoch" stands for the number of epochs of each task.
+        matrix: CSV file with "after_task", "eval_task", "acc" (percent); empty where there is none.
+        average: CSV file with "after_task", "avg_acc_seen_classes" (percent); empty where there is none.
+    """
+
+    cell: str
+    epochs: str
+    series: dict[str, str]
+    iterations: str = ""
+    exact: tuple[str, ...] = ()
+    matrix: str = ""
+    average: str = ""
+
+
+@dataclass(frozen=True)
 class Subproject:
-    """A paper's folder: its cells and the module with its parity adapters."""
+    """A paper's folder: its cells, the module with its parity adapters, and the logs that its authors released."""
 
     paper: str
     title: str
     parity: str
     fixtures: str
     cells: tuple[Cell, ...] = field(default=())
+    logs: tuple[AuthorsLog, ...] = ()
 
 
 def repository_root() -> Path:
@@ -172,13 +196,16 @@ def _read_subproject(path: Path, shown: Path) -> Subproject:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{shown}: not valid TOML ({error})") from error
-    top = _Table(content, f"{shown}", {"subproject": dict, "cell": list})
+    top = _Table(content, f"{shown}", {"subproject": dict, "cell": list, "log": list})
     head = _Table(
         top.get("subproject"), f"{shown} [subproject]", {"paper": str, "title": str, "parity": str, "fixtures": str}
     )
     paper = head.get("paper")
     cells = tuple(_read_cell(entry, shown, paper) for entry in top.get("cell", []))
-    return Subproject(paper, head.get("title"), head.get("parity"), head.get("fixtures"), cells)
+    logs = tuple(_read_log(entry, shown, cells) for entry in top.get("log", []))
+    if len({log.cell for log in logs}) < len(logs):
+        raise UserError(f"{shown}: two logs name the same cell; a cell has one released log")
+    return Subproject(paper, head.get("title"), head.get("parity"), head.get("fixtures"), cells, logs)
 
 
 def _read_cell(entry: Any, shown: Path, paper: str) -> Cell:
@@ -239,6 +266,29 @@ def _read_metric(entry: Any, place: str) -> Metric:
             raise UserError(f"{place}: a published value needs at least one condition in `where`")
         published.append(PublishedRef(reference.get("file"), where, reference.get("column", "value")))
     return Metric(key, table.get("name"), table.get("definition"), select, tuple(published))
+
+
+def _read_log(entry: Any, shown: Path, cells: tuple[Cell, ...]) -> AuthorsLog:
+    place = f"{shown}, log of {entry.get('cell', 'no cell')!r}" if isinstance(entry, dict) else f"{shown}, log"
+    names = dict.fromkeys(("cell", "epochs", "iterations", "matrix", "average"), str)
+    table = _Table(entry, place, {**names, "series": dict, "exact": list})
+    if all(cell.id != table.get("cell") for cell in cells):
+        raise UserError(f"{place}: there is no such cell; a log belongs to one of this file's cells")
+    series = {column: str(name) for column, name in table.get("series").items()}
+    iterations, exact = table.get("iterations", ""), tuple(table.get("exact", []))
+    known = [*series, *([iterations] if iterations else []), "epoch"]
+    unknown = [column for column in exact if column not in known]
+    if unknown:
+        raise UserError(f"{place}: exact names {unknown[0]!r}, which nothing answers; known: {', '.join(known)}")
+    return AuthorsLog(
+        table.get("cell"),
+        table.get("epochs"),
+        series,
+        iterations,
+        exact,
+        table.get("matrix", ""),
+        table.get("average", ""),
+    )
 
 
 _REQUIRED = object()

@@ -5,9 +5,10 @@
     sh scripts/adamnscl.sh                      # the baseline Adam-NSCL
     python main.py --dataset Sample --first_split_size 4 --other_split_size 4 --schedule 8
 
-Methods, by --agent_type and --agent_name: vdfd VDFD; finetune FineTuning (no protection); joint Joint (all images so
-far, an upper bound); svd_based svd_based (Adam-NSCL). VDFD with --precision_matrix identity is its ablation without
-hypermodel. VDFD on a Swin transformer has a program of its own, main_swin.py.
+Methods, by --agent_type and --agent_name: vdfd VDFD; vdfd_ssl VDFD (with rotation labels; reconstructed, the authors did
+not release it); finetune FineTuning (no protection); joint Joint (all images so far, an upper bound); svd_based svd_based
+(Adam-NSCL). VDFD with --precision_matrix identity is its ablation without hypermodel. VDFD on a Swin transformer has a
+program of its own, main_swin.py.
 
 Original: XiaorongLi-95/VDFD@2c0dfce classification/task_incremental/main.py (MIT).
 Deviations from it: see classification/README.md, section "Deviations".
@@ -15,15 +16,19 @@ Deviations from it: see classification/README.md, section "Deviations".
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from classification.adam_nscl.learner import AdamNSCL
 from classification.task_incremental.options import SwinOptions, TaskIncrementalOptions
 from classification.vdfd.experiment import METHODS, Protocol, run_experiment
 from classification.vdfd.joint_learner import JointTraining
+from classification.vdfd.rotation import COPIES
 from classification.vdfd.setting import TaskIncremental
 from classification.vdfd.variant import TASK_INCREMENTAL_CODE
+from classification.vdfd.vdfd_learner import VDFD
 from common.metrics.continual import AccuracyMatrix
 from common.training.errors import UserError, command_line
 from common.training.options import parse_row
@@ -70,13 +75,19 @@ def summarise(matrix: AccuracyMatrix, counts: list[int]) -> dict[str, Any]:
 
 
 BASELINES = {("joint", "Joint"): JointTraining, ("svd_based", "svd_based"): AdamNSCL}
+SELF_SUPERVISED = {("vdfd_ssl", "VDFD"): VDFD}
 PROTOCOL = Protocol(TaskIncremental, TASK_INCREMENTAL_CODE, summarise, ("acc", "bwt"), METHODS | BASELINES)
+
+SSL_PROTOCOL = dataclasses.replace(PROTOCOL, setting=partial(TaskIncremental, copies=COPIES), methods=SELF_SUPERVISED)
+"""Rotation labels: four outputs per class, of which importance, prototypes and tests use the first; derived from the
+released class-incremental code."""
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the experiment; returns the summary."""
     config, changed = get_config(argv)
-    return run_experiment(config, changed, PROTOCOL)
+    is_self_supervised = (config.agent_type, config.agent_name) in SELF_SUPERVISED
+    return run_experiment(config, changed, SSL_PROTOCOL if is_self_supervised else PROTOCOL)
 
 
 if __name__ == "__main__":

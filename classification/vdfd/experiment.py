@@ -26,7 +26,7 @@ from common.training.checkpoint import load_weights, read_checkpoint
 from common.training.device import choose_device
 from common.training.errors import RunStopped, UserError
 from common.training.files import write_json
-from common.training.precision import set_backend_flags
+from common.training.precision import evaluating, set_backend_flags
 from common.training.run import Run
 from common.training.seeding import seed_everything
 
@@ -107,6 +107,7 @@ def train_one(config: Any, protocol: Protocol, run: Run, reg_coef: float) -> dic
     data = SplitImages(config, run.device, remap_labels=not config.no_class_remap)
     setting = protocol.setting(data.sizes)
     model = build_model(config, setting, run, head_bias=find_method(config, protocol.methods).head_bias)
+    check_images_fit(model, data, config)
     learner = build_learner(config, protocol, model, setting, data, run, reg_coef)
     matrix = AccuracyMatrix()
     run.register("matrix", matrix)
@@ -143,6 +144,23 @@ def build_model(config: Any, setting: Setting, run: Run, head_bias: bool = False
     if config.fast:
         model = model.to(memory_format=torch.channels_last)
     return model.to(run.device)
+
+
+def check_images_fit(model: Backbone, data: SplitImages, config: Any) -> None:
+    """Show the network an empty image of the data set's size.
+
+    Raises:
+        UserError: if the network cannot take it.
+    """
+    shape = (len(data.spec.mean), data.spec.size, data.spec.size)
+    try:
+        with evaluating(model):
+            model.embed(torch.zeros(1, *shape, device=next(model.parameters()).device))
+    except RuntimeError as error:
+        raise UserError(
+            f"--model_name {config.model_name} does not take the {shape[1]}x{shape[2]} images with {shape[0]} channels of "
+            f"{config.dataset}; choose another network or data set"
+        ) from error
 
 
 def find_method(config: Any, methods: Mapping[tuple[str, str], type[FineTuning]] = METHODS) -> type[FineTuning]:

@@ -59,10 +59,7 @@ class JointTraining(FineTuning):
         """
         embedding = self.model.embed(images)
         heads = [self.model.last[head](embedding) for head in self.trained_heads()]
-        sizes = torch.tensor([logits.shape[1] for logits in heads], device=target.device)
-        task_of_column = torch.arange(len(heads), device=target.device).repeat_interleave(
-            sizes, output_size=sum(logits.shape[1] for logits in heads)  # why: without it the device is waited for
-        )
+        task_of_column = torch.cat([target.new_full((len(logits.T),), task) for task, logits in enumerate(heads)])
         foreign = task_of_column != task_of_column[target].unsqueeze(1)
         return torch.cat(heads, dim=1).masked_fill(foreign, -math.inf)
 

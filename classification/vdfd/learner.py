@@ -103,6 +103,8 @@ class FineTuning:
             self.start_task(task)
         while self.epoch < self.epochs:
             self.model.train()
+            if self.loader.position == 0:
+                self.log_rates()
             bar = progress_bar(self.loader, f"task {task} epoch {self.epoch}", len(self.loader), self.loader.position)
             for images, target in bar:
                 self.train_step(images, target)
@@ -138,6 +140,8 @@ class FineTuning:
         self.run.log(task=self.task, epoch=self.epoch, **terms)
         with torch.no_grad():
             self.loss_meter.add(loss, len(target))
+            if penalty is not None:
+                self.penalty_meter.add(penalty, len(target))
             self.accuracy_meter.add_sum(100 * count_correct(logits, target), len(target))
         return loss
 
@@ -159,6 +163,7 @@ class FineTuning:
         self.task, self.epoch, self.task_is_done = task, 0, False
         self.loader = self.data.train_loader(task)  # rng: takes the loader's seed
         self.make_optimizers()
+        self.precision.prepare(self.model, self.optimizers)
         self._reset_meters()
 
     def make_optimizers(self) -> None:
@@ -211,14 +216,22 @@ class FineTuning:
 
     # --- bookkeeping --------------------------------------------------------------------------------------------
 
+    def log_rates(self, suffix: str = "") -> None:
+        """Log the learning rates in force: at the beginning of an epoch, where the original prints them, and at its end."""
+        rates = self.schedules[0].rates()
+        for name, value in (("lr/head", rates[0]), ("lr/backbone", rates[1])):
+            self.run.log_value(name + suffix, value, task=self.task, epoch=self.epoch)
+
     def close_epoch(self) -> None:
         """Log the epoch, test on the current task, save."""
         where = {"task": self.task, "epoch": self.epoch}
         loss, accuracy = self.loss_meter.value(), self.accuracy_meter.value()
-        rates = self.schedules[0].rates()
-        values = {"train/epoch_loss": loss, "train/accuracy": accuracy, "lr/head": rates[0], "lr/backbone": rates[1]}
+        values = {"train/epoch_loss": loss, "train/accuracy": accuracy}
+        if self.penalty_meter.count:
+            values["train/epoch_reg"] = self.penalty_meter.value()
         for name, value in values.items():
             self.run.log_value(name, value, **where)
+        self.log_rates("_end")
         line = f"task {self.task} epoch {self.epoch}: loss {loss:.4f}, train accuracy {accuracy:.2f} %"
         interval = self.config.validation_interval
         if interval and (self.epoch + 1) % interval == 0:
@@ -245,6 +258,7 @@ class FineTuning:
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "schedules": [schedule.state_dict() for schedule in self.schedules],
                 "loss_meter": self.loss_meter.state_dict(),
+                "penalty_meter": self.penalty_meter.state_dict(),
                 "accuracy_meter": self.accuracy_meter.state_dict(),
             }
         return state
@@ -252,13 +266,14 @@ class FineTuning:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where a saved learner stood, inside an epoch if need be."""
         self.model.load_state_dict(state["model"])
-        self.precision.load_state_dict(state["precision"])
         if state["task"]:
             self.optimizers, self.schedules = [], []
             first = state["task"] if self.config.reset_model_opt else 1
             for task in range(first, state["task"] + 1):
                 self.task = task
                 self.make_optimizers()
+            self.precision.prepare(self.model, self.optimizers)
+            self.precision.load_state_dict(state["precision"])
             self.loader = self.data.train_loader(self.task)
             self.loader.load_state_dict(state["loader"])
             for part, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -266,6 +281,7 @@ class FineTuning:
             for part, saved in zip(self.schedules, state["schedules"], strict=True):
                 part.load_state_dict(saved)
             self.loss_meter.load_state_dict(state["loss_meter"])
+            self.penalty_meter.load_state_dict(state["penalty_meter"])
             self.accuracy_meter.load_state_dict(state["accuracy_meter"])
         self.task, self.epoch, self.task_is_done = state["task"], state["epoch"], state["task_is_done"]
 
@@ -279,3 +295,4 @@ class FineTuning:
 
     def _reset_meters(self) -> None:
         self.loss_meter, self.accuracy_meter = RunningMean(self.device), RunningMean(self.device)
+        self.penalty_meter = RunningMean(self.device)

@@ -96,9 +96,8 @@ def quadratic_regulariser(
         ValueError: if the shapes do not agree.
     """
     if gw.shape != gw_star.shape or precision.shape != (*gw.shape, gw.shape[-1]):
-        raise ValueError(
-            f"expected (T, C), (T, C) and (T, C, C), found {tuple(gw.shape)}, {tuple(gw_star.shape)}, {tuple(precision.shape)}"
-        )
+        found = ", ".join(str(tuple(tensor.shape)) for tensor in (gw, gw_star, precision))
+        raise ValueError(f"expected (T, C), (T, C) and (T, C, C), found {found}")
     distance = gw - gw_star
     square = torch.einsum("tc,tcd,td->t", distance, precision, distance)
     if eps_in_quadratic:

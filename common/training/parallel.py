@@ -1,7 +1,8 @@
 """Several processes that train one network, each on its part of every batch (torchrun, one process per device).
 
-All processes hold the same weights, data order and random numbers; each takes its part of a batch, gradients are added up.
-The first process writes log, checkpoints and record; the others follow its decisions to stop and read its checkpoints.
+All processes hold the same weights, data order and random numbers; each takes its part of a batch, gradients are added
+up. The first process writes log, checkpoints and record; the others follow its decisions to stop and read its
+checkpoints.
 """
 
 from __future__ import annotations

@@ -66,11 +66,13 @@ class Precision:
 
     def state_dict(self) -> dict[str, Any]:
         """Loss scale and its counters (empty without loss scaling)."""
-        return self._scaler.state_dict()
+        return self._apex.amp.state_dict() if self._apex is not None else self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the loss scale."""
-        if state:
+        """Restore the loss scale; with NVIDIA apex, after `prepare`."""
+        if self._apex is not None:
+            self._apex.amp.load_state_dict(state)
+        elif state:
             self._scaler.load_state_dict(state)
 
 

@@ -1,4 +1,4 @@
-"""What tests of whole runs need: tiny settings, runs cut into pieces, and whether two runs are the same to the last bit."""
+"""What tests of whole runs need: runs cut into pieces, and whether two runs are the same to the last bit."""
 
 from __future__ import annotations
 

@@ -55,11 +55,23 @@ SWIN = {
 }  # fmt: skip
 
 
-def commands(*arguments: str, **environment: str) -> list[list[str]]:
-    """The commands that the script would run: `echo` stands in for Python."""
+SSL_ROWS = {  # supplement, Table 1: network rate, hypermodel rate, weight decay, batch, weight of the regulariser, schedule
+    "cifar100-10": ("CIFAR100", 10, 1e-4, 5e-4, 5e-4, 32, [5.0], [30, 60, 80]),
+    "cifar100-20": ("CIFAR100", 5, 1e-4, 7e-4, 5e-4, 32, [5.0], [30, 60, 80]),
+    "tinyimagenet-25": ("TinyImageNet", 8, 5e-5, 5e-4, 1e-5, 16, [200.0], [30, 60, 80]),
+    "fivedatasets-5": ("FiveDatasets", 10, 5e-4, 5e-4, 5e-5, 16, [80.0], [15, 20, 30]),
+    "subimagenet-10-resnet50": ("SubImageNet", 10, 1e-4, 1e-4, 1e-5, 16, [150.0], [30, 60, 80]),
+}
+SSL_COLUMNS = (
+    "dataset", "first_split_size", "model_lr", "hypermodel_lr", "model_weight_decay", "batch_size", "reg_coef", "schedule",
+)  # fmt: skip
+
+
+def commands(*arguments: str, script: str = "scripts/vdfd.sh", **environment: str) -> list[list[str]]:
+    """The commands that a script would run: `echo` stands in for Python."""
     settings = {key: value for key, value in os.environ.items() if key not in ("OUT", "SEED", "GPUID", "DATAROOT", "SMOKE")}
     result = subprocess.run(
-        ["sh", "scripts/vdfd.sh", *arguments], cwd=FOLDER, env=settings | {"PYTHON": "echo"} | environment,
+        ["sh", script, *arguments], cwd=FOLDER, env=settings | {"PYTHON": "echo"} | environment,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return [line.split() for line in result.stdout.splitlines()]
@@ -76,6 +88,16 @@ def test_values_of_a_row(row):
     untouched = set(vars(config)) - set(expected) - {"cell"}
     defaults, _ = get_config([])
     assert {name: getattr(config, name) for name in untouched} == {name: getattr(defaults, name) for name in untouched}
+
+
+@pytest.mark.parametrize("row", SSL_ROWS)
+def test_values_of_a_reconstructed_row(row):
+    ((_, program, *flags),) = commands(row, script="scripts_ssl/vdfd.sh")
+    config, changed = get_config(flags)
+    assert program == "main.py" and changed == {} and config.cell == f"vdfd/ti-{row}-ssl"
+    expected = dict(zip(SSL_COLUMNS, SSL_ROWS[row], strict=True)) | {"agent_type": "vdfd_ssl", "agent_name": "VDFD"}
+    expected |= {"head_lr": 5e-3, "epsilons": 1e-3, "other_split_size": expected["first_split_size"]}
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_values_of_the_swin_row():

@@ -127,7 +127,7 @@ def test_memory_of_several_tasks_against_dense_algebra(rank):
         expected = 0.0
         for name, parameter in zip(memory.names, memory.parameters, strict=True):
             dense = task.factors[name].product()
-            weight = parameter if parameter.dim() == 2 else parameter.flatten(1).sum(1) if parameter.dim() > 1 else parameter
+            weight = parameter.flatten(1).sum(dim=1) if parameter.dim() == 4 else parameter
             expected = expected + torch.tensordot(weight, dense, dims=weight.dim())
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert (gw - gw_star).abs().max() > 1e-3

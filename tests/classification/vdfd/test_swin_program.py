@@ -110,7 +110,7 @@ def test_what_is_stored_is_said_to_exceed_the_backbone(unbroken):
 @pytest.mark.smoke
 def test_learning_rates_restart_with_every_task(unbroken):
     points = [json.loads(line) for line in (unbroken / "series.jsonl").read_text().splitlines()]
-    rates = {(p["task"], p["epoch"]): p["value"] for p in points if p["name"] == "lr/backbone"}
+    rates = {(p["task"], p["epoch"]): p["value"] for p in points if p["name"] == "lr/backbone_end"}
     assert rates[1, 0] == rates[2, 0] and rates[1, 1] == rates[2, 1] and rates[1, 0] != rates[1, 1]
 
 
