@@ -52,7 +52,9 @@ def literal_regulariser(
     return total
 
 
-def literal_importance(model: Backbone, names: Sequence[str], head: str, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+def literal_importance(
+    model: Backbone, names: Sequence[str], head: str, batches: Sequence[Tensor]
+) -> dict[str, Tensor]:
     """Name -> (rows, classes): mean over mini-batches, one full backward pass per class and mini-batch."""
     parameters = dict(model.named_parameters())
     collected: dict[str, list[Tensor]] = {name: [] for name in names}

@@ -106,7 +106,9 @@ def literal_step(learner: VDFD) -> Callable[[], float]:
     groups = parameter_groups(
         model, str(learner.task), head_lr=1e-9, model_lr=1e-9, head_weight_decay=0.0, model_weight_decay=5e-4
     )
-    network = torch.optim.Adam([{key: g[key] for key in ("params", "lr", "weight_decay")} for g in groups], foreach=False)
+    network = torch.optim.Adam(
+        [{key: g[key] for key in ("params", "lr", "weight_decay")} for g in groups], foreach=False
+    )
     hyper = torch.optim.Adam(learner.hypermodel.parameters(), lr=1e-9, foreach=False)
     images, target = learner.loader.batch
 
@@ -136,14 +138,17 @@ def measure_steps(options: BenchmarkOptions, table: Table) -> None:
                 output_dir=f"{folder}/{old_tasks}", epsilons=EPSILONS, model_lr=1e-9, head_lr=1e-9, hypermodel_lr=1e-9
             )
             with Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, quiet=True) as run:
-                learner = build_learner(run, config, old_tasks)
-                batch = learner.loader.batch
+                measure_learner(build_learner(run, config, old_tasks), options, table)
 
-                quick = time_in_turns(lambda: learner.train_step(*batch), literal_step(learner), rounds=options.rounds)
-                add_row(table, f"training step, {old_tasks} old tasks", *quick)
-                if old_tasks:
-                    pair = (lambda: learner.penalty().backward(), lambda: literal_of(learner).backward())
-                    add_row(table, f"regulariser alone, {old_tasks} old tasks", *time_in_turns(*pair, rounds=options.rounds))
+
+def measure_learner(learner: VDFD, options: BenchmarkOptions, table: Table) -> None:
+    """One learner's step and regulariser against the literal ones."""
+    old_tasks, batch = len(learner.memory.tasks), learner.loader.batch
+    step = time_in_turns(lambda: learner.train_step(*batch), literal_step(learner), rounds=options.rounds)
+    add_row(table, f"training step, {old_tasks} old tasks", *step)
+    if old_tasks:
+        pair = (lambda: learner.penalty().backward(), lambda: literal_of(learner).backward())
+        add_row(table, f"regulariser alone, {old_tasks} old tasks", *time_in_turns(*pair, rounds=options.rounds))
 
 
 def literal_of(learner: VDFD) -> Tensor:
@@ -176,12 +181,22 @@ def measure_data(options: BenchmarkOptions, table: Table) -> None:
     every = torch.arange(len(images.labels))
     loaders = [
         make_loader(
-            images, every, images.labels, TRANSFORMS["Sample"], train=True, batch_size=BATCH, shuffle=True, device="cpu",
-            seed=0, path=path,
+            images,
+            every,
+            images.labels,
+            TRANSFORMS["Sample"],
+            train=True,
+            batch_size=BATCH,
+            shuffle=True,
+            device="cpu",
+            seed=0,
+            path=path,
         )
         for path in ("device", "dataloader")
     ]
-    timings = time_in_turns(*(lambda loader=loader: [None for _ in loader] for loader in loaders), rounds=options.rounds)
+    timings = time_in_turns(
+        *(lambda loader=loader: [None for _ in loader] for loader in loaders), rounds=options.rounds
+    )
     add_row(table, f"data, {len(every)} images, batch {BATCH}", *timings)
 
 
@@ -195,7 +210,9 @@ def main(argv: list[str] | None = None) -> None:
     options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
     torch.set_num_threads(options.threads)
     console = Console(width=110)
-    table = Table("what", "ours, s", "literal, s", "ratio", title=f"VDFD, ResNet-18, batch {BATCH}, {options.threads} threads")
+    table = Table(
+        "what", "ours, s", "literal, s", "ratio", title=f"VDFD, ResNet-18, batch {BATCH}, {options.threads} threads"
+    )
     for measure in (measure_data, measure_steps, measure_importance):
         console.print(f"measuring: {measure.__doc__.splitlines()[0]}")
         with contextlib.redirect_stderr(io.StringIO()):

@@ -29,6 +29,8 @@ class Fixture:
         params: tensors recorded as `param.<key>`, under `<key>` (state-dict keys of the original).
         disturbance: relative size of the noise that `fill` puts on weights made by a rule; only the self-test of
             the comparison sets it.
+        base: another recording that this one builds on (weights stored once for several), where the adapter asks for
+            it; None otherwise.
     """
 
     id: str
@@ -36,10 +38,11 @@ class Fixture:
     inputs: dict[str, Tensor]
     params: dict[str, Tensor] = field(default_factory=dict)
     disturbance: float = 0.0
+    base: Fixture | None = None
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """Weights whose key starts with `prefix`, the prefix taken off."""
-        return {key[len(prefix):]: value for key, value in self.params.items() if key.startswith(prefix)}
+        return {key[len(prefix) :]: value for key, value in self.params.items() if key.startswith(prefix)}
 
     def fill(self, module: nn.Module) -> nn.Module:
         """Fill every entry of the module's state dict by the rule named in `args["init"]`; returns the module."""
@@ -58,24 +61,28 @@ class Adapter:
         compute: fixture -> named outputs, named as in the recording ("out.loss", "grad.x", "after.bn1.weight").
         derive: applied to our outputs and to the recorded ones alike before the comparison, where what was recorded
             is free in part (the sign of a singular vector); None compares as recorded.
+        base: id of a fixture of the same folder that the adapter gets as `Fixture.base`; None: none.
     """
 
     compute: Callable[[Fixture], Outputs]
     derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    base: str | None = None
 
 
 ADAPTERS: dict[str, Adapter] = {}
 """Fixture id -> adapter, filled by importing a subproject's `parity` module."""
 
 
-def reproduces(*ids: str, derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None):
+def reproduces(
+    *ids: str, derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None, base: str | None = None
+):
     """Register a function as the counterpart of one or more recorded fixtures."""
 
     def register(compute: Callable[[Fixture], Outputs]) -> Callable[[Fixture], Outputs]:
         for id in ids:
             if id in ADAPTERS:
                 raise ValueError(f"two adapters for fixture {id}")
-            ADAPTERS[id] = Adapter(compute, derive)
+            ADAPTERS[id] = Adapter(compute, derive, base)
         return compute
 
     return register

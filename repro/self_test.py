@@ -65,9 +65,7 @@ def _parts(fixture: Fixture) -> dict[str, Callable[[int], Fixture]]:
     if any(one.params for one in every) or "init" in fixture.args:
         parts["weights"] = lambda seed: _with_base(
             fixture,
-            lambda one: dataclasses.replace(
-                one, params=_disturb_weights(one.params, seed), disturbance=DISTURBANCE
-            ),
+            lambda one: dataclasses.replace(one, params=_disturb_weights(one.params, seed), disturbance=DISTURBANCE),
         )
     if not parts:
         parts["arguments"] = lambda seed: dataclasses.replace(fixture, args=_disturb_args(fixture.args))

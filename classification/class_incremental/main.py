@@ -41,10 +41,14 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[ClassIncrementalOptio
     """
     config, changed = parse_row(ClassIncrementalOptions, argv, "VDFD and fine-tuning, one head for all classes")
     if config.resume_first:
-        raise UserError("--resume_first is not offered: nothing writes the file that it needs; --resume auto goes on anywhere")
+        raise UserError(
+            "--resume_first is not offered: nothing writes the file that it needs; --resume auto goes on anywhere"
+        )
     if config.force_out_dim < 1:
-        raise UserError(f"--force_out_dim {config.force_out_dim}: expected the number of all classes; one head per task "
-                        "belongs to the task-incremental setting")
+        raise UserError(
+            f"--force_out_dim {config.force_out_dim}: expected the number of all classes; one head per task "
+            "belongs to the task-incremental setting"
+        )
     return config, changed
 
 

@@ -74,7 +74,9 @@ def build_setting(fixture: Fixture, copies: int) -> TaskIncremental | ClassIncre
     """The protocol of a recording of equally large tasks."""
     classes = fixture.args["classes_per_task"]
     if is_class_incremental(fixture):
-        outputs = next(value for key, value in fixture.params.items() if key.endswith("last.All.weight")).shape[0] // copies
+        outputs = (
+            next(value for key, value in fixture.params.items() if key.endswith("last.All.weight")).shape[0] // copies
+        )
         return ClassIncremental([classes] * fixture.args["tasks"], outputs, copies)
     return TaskIncremental([classes] * fixture.args["tasks"], copies)
 
@@ -116,7 +118,15 @@ def built_learner(fixture: Fixture, data: FixedData, *, ssl: bool | None = None,
         run = Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, write_every=1, quiet=True)
         with run:
             model = build_small_network(fixture, setting.heads())
-            learner = VDFD(config, model, setting, data, run, fixture.args.get("reg_coef", 1.0), variant=resolve_variant(config, code))
+            learner = VDFD(
+                config,
+                model,
+                setting,
+                data,
+                run,
+                fixture.args.get("reg_coef", 1.0),
+                variant=resolve_variant(config, code),
+            )
             learner.hypermodel.load_state_dict(fixture.under("hypermodel."))
             yield learner
 
@@ -138,7 +148,8 @@ def stored_tasks(fixture: Fixture, names: list[str]) -> list[TaskMemory]:
     while f"reg{len(tasks)}.GWstar" in fixture.inputs:
         prefix = f"reg{len(tasks)}"
         factors = {
-            name: Factors(*(fixture.inputs[f"{prefix}.{part}.{name}"] for part in ("left", "sing", "right"))) for name in names
+            name: Factors(*(fixture.inputs[f"{prefix}.{part}.{name}"] for part in ("left", "sing", "right")))
+            for name in names
         }
         tasks.append(TaskMemory(factors, fixture.inputs[f"{prefix}.GWstar"][0]))
     return tasks

@@ -16,7 +16,12 @@ from common.metrics.continual import AccuracyMatrix
 from common.parity import Fixture, reproduces
 from common.training.precision import evaluating
 
-_DATASETS = {"cifar100": "CIFAR100", "cifar10": "CIFAR10", "tinyimagenet": "TinyImageNet", "fivedatasets": "FiveDatasets"}
+_DATASETS = {
+    "cifar100": "CIFAR100",
+    "cifar10": "CIFAR10",
+    "tinyimagenet": "TinyImageNet",
+    "fivedatasets": "FiveDatasets",
+}
 
 
 @reproduces(*(f"vdfd.data.{name}" for name in _DATASETS))
@@ -97,7 +102,11 @@ def validation(fixture: Fixture) -> dict[str, Tensor]:
         for images, target in data.test_loader(1):
             logits = model.last[head](model.embed(images))
             meter.add_sum(100 * count_correct(logits[:, columns], target), len(target))
-    return {"out.acc": torch.tensor(meter.value(), dtype=torch.float64), "out.count": torch.tensor(meter.count), "out.logits": logits}
+    return {
+        "out.acc": torch.tensor(meter.value(), dtype=torch.float64),
+        "out.count": torch.tensor(meter.count),
+        "out.logits": logits,
+    }
 
 
 @reproduces("vdfd.protocol.task_summary")

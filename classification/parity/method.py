@@ -21,7 +21,9 @@ def _one_pass(fixture: Fixture) -> FixedData:
     return FixedData({task: batches for task in range(1, fixture.args["tasks"] + 1)})
 
 
-@reproduces("vdfd.importance.class", "vdfd.importance.task", "vdfd.importance.class_ssl", "vdfd.ssl.multihead_importance")
+@reproduces(
+    "vdfd.importance.class", "vdfd.importance.task", "vdfd.importance.class_ssl", "vdfd.ssl.multihead_importance"
+)
 def importance(fixture: Fixture) -> dict[str, object]:
     ssl = "ssl" in fixture.id
     with built_learner(fixture, _one_pass(fixture), ssl=ssl, **flags_of(fixture)) as learner:
@@ -43,10 +45,17 @@ def _task_of(fixture: Fixture) -> int:
     return fixture.args.get("task", 1)
 
 
-@reproduces("vdfd.svd.q1", "vdfd.svd.q2", derive=lambda outputs: {"rec": outputs["out.rec"], "sing": outputs["out.sing"]})
+@reproduces(
+    "vdfd.svd.q1", "vdfd.svd.q2", derive=lambda outputs: {"rec": outputs["out.rec"], "sing": outputs["out.sing"]}
+)
 def low_rank(fixture: Fixture) -> dict[str, Tensor]:
     factors = low_rank_factors(fixture.inputs["importance"].T, fixture.args["q"], fixture.inputs["R"])
-    return {"out.left": factors.left, "out.sing": factors.singular, "out.right": factors.right, "out.rec": factors.product()}
+    return {
+        "out.left": factors.left,
+        "out.sing": factors.singular,
+        "out.right": factors.right,
+        "out.rec": factors.product(),
+    }
 
 
 @reproduces("vdfd.gw.class", "vdfd.gw.task")
@@ -112,7 +121,11 @@ def regulariser(fixture: Fixture) -> dict[str, Tensor]:
 
 
 @reproduces(
-    "vdfd.loss.ce_local", "vdfd.loss.ce_local_temp", "vdfd.loss.ce_seen", "vdfd.loss.ce_local_ssl", "vdfd.loss.ce_seen_ssl"
+    "vdfd.loss.ce_local",
+    "vdfd.loss.ce_local_temp",
+    "vdfd.loss.ce_seen",
+    "vdfd.loss.ce_local_ssl",
+    "vdfd.loss.ce_seen_ssl",
 )
 def cross_entropy(fixture: Fixture) -> dict[str, Tensor]:
     args, logits = fixture.args, fixture.inputs["logits"].requires_grad_()

@@ -48,7 +48,11 @@ def step(fixture: Fixture) -> dict[str, Tensor]:
             logits = bystander.last[head](bystander.embed(seen_images))
         penalty = learner.penalty()
         loss = learner.train_step(images, target)
-        outputs = {"out.loss": loss, "out.logits": logits, "out.train_acc": torch.tensor(learner.accuracy_meter.value())}
+        outputs = {
+            "out.loss": loss,
+            "out.logits": logits,
+            "out.train_acc": torch.tensor(learner.accuracy_meter.value()),
+        }
         if is_class_incremental(fixture) and not fixture.args["ssl"]:
             outputs["out.reg"] = penalty if penalty is not None else torch.zeros(())
         if task == 1:
@@ -101,7 +105,10 @@ def multi_step_schedule(fixture: Fixture) -> dict[str, Tensor]:
         for _ in range(args["iters_per_epoch"]):
             rates.append(schedule.rates())
             schedule.step(epoch)
-    return {"out.lr_per_step": torch.tensor(rates, dtype=torch.float64), "out.printed": torch.tensor(printed, dtype=torch.float64)}
+    return {
+        "out.lr_per_step": torch.tensor(rates, dtype=torch.float64),
+        "out.printed": torch.tensor(printed, dtype=torch.float64),
+    }
 
 
 @reproduces("vdfd.optim.class_groups", "vdfd.optim.task_groups")
@@ -127,6 +134,6 @@ def groups_of_parameters(fixture: Fixture) -> dict[str, object]:
 
 def _weights(learner: object) -> dict[str, Tensor]:
     parts = {"model": learner.model, "hypermodel": learner.hypermodel}
-    return {f"after.{part}.{key}": value for part, module in parts.items() for key, value in module.state_dict().items()}
-
-
+    return {
+        f"after.{part}.{key}": value for part, module in parts.items() for key, value in module.state_dict().items()
+    }

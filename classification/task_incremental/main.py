@@ -5,10 +5,10 @@
     sh scripts/adamnscl.sh                      # the baseline Adam-NSCL
     python main.py --dataset Sample --first_split_size 4 --other_split_size 4 --schedule 8
 
-Methods, by --agent_type and --agent_name: vdfd VDFD; vdfd_ssl VDFD (with rotation labels; reconstructed, the authors did
-not release it); finetune FineTuning (no protection); joint Joint (all images so far, an upper bound); svd_based svd_based
-(Adam-NSCL). VDFD with --precision_matrix identity is its ablation without hypermodel. VDFD on a Swin transformer has a
-program of its own, main_swin.py.
+Methods, by --agent_type and --agent_name: vdfd VDFD; vdfd_ssl VDFD (with rotation labels; reconstructed, the authors
+did not release it); finetune FineTuning (no protection); joint Joint (all images so far, an upper bound); svd_based
+svd_based (Adam-NSCL). VDFD with --precision_matrix identity is its ablation without hypermodel. VDFD on a Swin
+transformer has a program of its own, main_swin.py.
 
 Original: XiaorongLi-95/VDFD@2c0dfce classification/task_incremental/main.py (MIT).
 Deviations from it: see classification/README.md, section "Deviations".

@@ -158,8 +158,8 @@ def check_images_fit(model: Backbone, data: SplitImages, config: Any) -> None:
             model.embed(torch.zeros(1, *shape, device=next(model.parameters()).device))
     except RuntimeError as error:
         raise UserError(
-            f"--model_name {config.model_name} does not take the {shape[1]}x{shape[2]} images with {shape[0]} channels of "
-            f"{config.dataset}; choose another network or data set"
+            f"--model_name {config.model_name} does not take the {shape[1]}x{shape[2]} images with {shape[0]} channels "
+            f"of {config.dataset}; choose another network or data set"
         ) from error
 
 

@@ -217,7 +217,7 @@ class FineTuning:
     # --- bookkeeping --------------------------------------------------------------------------------------------
 
     def log_rates(self, suffix: str = "") -> None:
-        """Log the learning rates in force: at the beginning of an epoch, where the original prints them, and at its end."""
+        """Log the rates in force; at the beginning of an epoch (where the original prints them) without suffix."""
         rates = self.schedules[0].rates()
         for name, value in (("lr/head", rates[0]), ("lr/backbone", rates[1])):
             self.run.log_value(name + suffix, value, task=self.task, epoch=self.epoch)

@@ -203,5 +203,3 @@ def clear_gradients(*optimizers: torch.optim.Optimizer) -> None:
     """Drop the gradients of everything these optimisers move."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
-
-

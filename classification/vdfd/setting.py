@@ -74,7 +74,9 @@ class ClassIncremental:
 
     def __init__(self, sizes: Sequence[int], outputs: int, copies: int = 1, all_seen: bool = False) -> None:
         if outputs < sum(sizes):
-            raise UserError(f"--force_out_dim {outputs}: the tasks have {sum(sizes)} classes; expected at least as many")
+            raise UserError(
+                f"--force_out_dim {outputs}: the tasks have {sum(sizes)} classes; expected at least as many"
+            )
         self.sizes, self.copies, self.outputs, self.all_seen = list(sizes), copies, outputs, all_seen
 
     def heads(self) -> dict[str, int]:

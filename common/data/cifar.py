@@ -50,14 +50,26 @@ class CifarFacts:
 
 
 CIFAR = {
-    "CIFAR10": CifarFacts("CIFAR10", "cifar-10-batches-py", "cifar10.npz", 10, {
-        "train": "a2a0713236e12e8d8692b8a4e0612c46701d025ff6f4062a1c13ec28f4f5ee5b",
-        "test": "eb0eab764e10e1fe559217b062e8021f57af494cc3577e75fd413c6f323ba9af",
-    }),
-    "CIFAR100": CifarFacts("CIFAR100", "cifar-100-python", "cifar100.npz", 100, {
-        "train": "48f1dad5cc03b1fdf9ed8743c99a32fb896250dadc26607810a9458ef37b4f2d",
-        "test": "9f015ae84db89b3fe83286bee1a1be0554530356a068d974fc8cfdd8e7ad0436",
-    }),
+    "CIFAR10": CifarFacts(
+        "CIFAR10",
+        "cifar-10-batches-py",
+        "cifar10.npz",
+        10,
+        {
+            "train": "a2a0713236e12e8d8692b8a4e0612c46701d025ff6f4062a1c13ec28f4f5ee5b",
+            "test": "eb0eab764e10e1fe559217b062e8021f57af494cc3577e75fd413c6f323ba9af",
+        },
+    ),
+    "CIFAR100": CifarFacts(
+        "CIFAR100",
+        "cifar-100-python",
+        "cifar100.npz",
+        100,
+        {
+            "train": "48f1dad5cc03b1fdf9ed8743c99a32fb896250dadc26607810a9458ef37b4f2d",
+            "test": "9f015ae84db89b3fe83286bee1a1be0554530356a068d974fc8cfdd8e7ad0436",
+        },
+    ),
 }
 
 

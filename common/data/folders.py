@@ -39,11 +39,17 @@ class FolderFacts:
 FOLDERS = {
     "TinyImageNet": FolderFacts(200, {"train": 500, "test": 50}, 64, "tiny-imagenet-200"),
     "SubImageNet": FolderFacts(
-        100, {"train": 500, "test": 50}, None, "SubImageNet",
+        100,
+        {"train": 500, "test": 50},
+        None,
+        "SubImageNet",
         remark="which 100 ImageNet classes the paper took is not published",
     ),
     "FiveDatasets": FolderFacts(
-        50, None, 32, "fivedatasets",
+        50,
+        None,
+        32,
+        "fivedatasets",
         remark="the published archive was not at hand: content and task order cannot be compared",
     ),
 }

@@ -42,18 +42,33 @@ _KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 _FULL = {"train": 60_000, "test": 10_000}
 
 IDX = {
-    "MNIST": IdxFacts(_DIGITS, True, _FULL, {
-        "train": "384c24d7e6d4a550218df7be4a82aba216076ebd80544357704226caabf81a72",
-        "test": "301ae32d0f44331b60cdda58b095de5a23ab48fb518ba8ab6abbea7e806c0eae",
-    }),
-    "FashionMNIST": IdxFacts(_CLOTHES, True, _FULL, {
-        "train": "3291ee79bc7e942ca991e9154f82ee86217c5e902f9051c18b0d6c0a61c1965d",
-        "test": "702ef859ba715b66633e1c60359185d97a000072275c2fa462e76b409aa5cc29",
-    }),
+    "MNIST": IdxFacts(
+        _DIGITS,
+        True,
+        _FULL,
+        {
+            "train": "384c24d7e6d4a550218df7be4a82aba216076ebd80544357704226caabf81a72",
+            "test": "301ae32d0f44331b60cdda58b095de5a23ab48fb518ba8ab6abbea7e806c0eae",
+        },
+    ),
+    "FashionMNIST": IdxFacts(
+        _CLOTHES,
+        True,
+        _FULL,
+        {
+            "train": "3291ee79bc7e942ca991e9154f82ee86217c5e902f9051c18b0d6c0a61c1965d",
+            "test": "702ef859ba715b66633e1c60359185d97a000072275c2fa462e76b409aa5cc29",
+        },
+    ),
     "KMNIST": IdxFacts(_KUZUSHIJI, True, _FULL, {}),
-    "notMNIST": IdxFacts(tuple("ABCDEFGHIJ"), False, {"train": None, "test": None}, {
-        "test": "580282a641dd41228eaf3bfe137f697c9b3764fd0a0426b5cd099447f37ffbf6",
-    }),
+    "notMNIST": IdxFacts(
+        tuple("ABCDEFGHIJ"),
+        False,
+        {"train": None, "test": None},
+        {
+            "test": "580282a641dd41228eaf3bfe137f697c9b3764fd0a0426b5cd099447f37ffbf6",
+        },
+    ),
 }
 
 

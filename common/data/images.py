@@ -137,8 +137,12 @@ class ImageSet:
         if count == len(self.classes):
             return self
         kept = self.subset((self.labels < count).nonzero()[:, 0])
-        return replace(kept, classes=self.classes[:count], copy=SUB_SAMPLED,
-                       note=join_notes(self.note, f"{count} of {len(self.classes)} classes"))
+        return replace(
+            kept,
+            classes=self.classes[:count],
+            copy=SUB_SAMPLED,
+            note=join_notes(self.note, f"{count} of {len(self.classes)} classes"),
+        )
 
 
 def load_rgb(path: Path) -> Image.Image:

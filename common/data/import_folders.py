@@ -53,12 +53,13 @@ def _plan(name: str, archive: Archive) -> dict[PurePosixPath, str]:
     """Path below the target -> file in the archive, in the order of the archive."""
     base = _base(name, archive)
     files = [file for file in archive.names if file.startswith(base) and file.lower().endswith(IMG_EXTENSIONS)]
-    below = {file: PurePosixPath(file[len(base):]).parts for file in files}
+    below = {file: PurePosixPath(file[len(base) :]).parts for file in files}
     has_val = any(parts[0] == "val" for parts in below.values())
     annotations = f"{base}val/val_annotations.txt"
     class_of = (
         read_annotations(archive.read(annotations).decode(errors="replace"), annotations)
-        if annotations in archive.names else {}
+        if annotations in archive.names
+        else {}
     )
     plan: dict[PurePosixPath, str] = {}
     for file, parts in below.items():
@@ -97,7 +98,9 @@ def _holds_the_same(target: Path, plan: dict[PurePosixPath, str], archive: Archi
     """Whether exactly these files with these bytes are there."""
     present = {
         PurePosixPath(file.relative_to(target).as_posix())
-        for split in ("train", "val") for file in (target / split).rglob("*") if file.is_file()
+        for split in ("train", "val")
+        for file in (target / split).rglob("*")
+        if file.is_file()
     }
     return present == set(plan) and all(
         (target / path).read_bytes() == archive.read(source) for path, source in plan.items()

@@ -42,9 +42,7 @@ def import_cifar100(archive: Archive, root: Path) -> str:
         )
     base = names_file.removesuffix("classes.txt")
     classes = archive.read(names_file).decode().split()
-    strips = {
-        split: [_strip(archive, f"{base}{split}/{name}.webp") for name in classes] for split in ("train", "test")
-    }
+    strips = {split: [_strip(archive, f"{base}{split}/{name}.webp") for name in classes] for split in ("train", "test")}
     train_labels = _npy(archive, labels_file)
     train_images = np.empty((len(train_labels), 32, 32, 3), np.uint8)
     for label, images in enumerate(strips["train"]):
@@ -53,7 +51,8 @@ def import_cifar100(archive: Archive, root: Path) -> str:
             raise UserError(f"{archive.path} is damaged: {len(images)} images of {classes[label]}, {own.sum()} labels")
         train_images[own] = images
     arrays = {
-        "train_images": train_images, "train_labels": train_labels.astype(np.int64),
+        "train_images": train_images,
+        "train_labels": train_labels.astype(np.int64),
         "test_images": np.concatenate(strips["test"]),
         "test_labels": np.repeat(np.arange(len(classes)), [len(images) for images in strips["test"]]),
         "classes": np.array(classes),
@@ -108,7 +107,8 @@ def import_idx(name: str, archive: Archive, root: Path) -> str:
                 raise UserError(f"{archive.path} holds several {match[1]}-{match[2]}-ubyte files; give just one set")
             contents[match[1], match[2]] = archive.read(file_name)
     splits = [
-        split for split, prefix in PREFIXES.items()
+        split
+        for split, prefix in PREFIXES.items()
         if (prefix, "images-idx3") in contents and (prefix, "labels-idx1") in contents
     ]
     if not splits:

@@ -53,8 +53,15 @@ class Loader:
     """
 
     def __init__(
-        self, dataset_size: int, batch_size: int, *, shuffle: bool, device: torch.device | str, seed: int,
-        memory_format: torch.memory_format | None = None, drop_last: bool = False,
+        self,
+        dataset_size: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        device: torch.device | str,
+        seed: int,
+        memory_format: torch.memory_format | None = None,
+        drop_last: bool = False,
     ) -> None:
         if dataset_size < 1:
             raise UserError("a loader got no images; this task has none of its classes in the data")
@@ -87,8 +94,11 @@ class Loader:
     def state_dict(self) -> dict[str, int]:
         """Seed, pass and position, with the sizes they belong to."""
         return {
-            "seed": self._seed, "pass": self._pass, "position": self.position,
-            "dataset_size": self.dataset_size, "batch_size": self.batch_size,
+            "seed": self._seed,
+            "pass": self._pass,
+            "position": self.position,
+            "dataset_size": self.dataset_size,
+            "batch_size": self.batch_size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -136,12 +146,25 @@ class DeviceLoader(Loader):
     """
 
     def __init__(
-        self, images: Tensor, targets: Tensor, transform: BatchTransform, batch_size: int, *, shuffle: bool,
-        device: torch.device | str, seed: int, memory_format: torch.memory_format | None = None,
+        self,
+        images: Tensor,
+        targets: Tensor,
+        transform: BatchTransform,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        device: torch.device | str,
+        seed: int,
+        memory_format: torch.memory_format | None = None,
         drop_last: bool = False,
     ) -> None:
         super().__init__(
-            len(images), batch_size, shuffle=shuffle, device=device, seed=seed, memory_format=memory_format,
+            len(images),
+            batch_size,
+            shuffle=shuffle,
+            device=device,
+            seed=seed,
+            memory_format=memory_format,
             drop_last=drop_last,
         )
         self._transform = transform
@@ -177,18 +200,35 @@ class StreamLoader(Loader):
     """
 
     def __init__(
-        self, image_set: ImageSet, indices: Tensor, targets: Tensor, pipeline: Callable[[Image.Image], Tensor],
-        batch_size: int, *, shuffle: bool, device: torch.device | str, seed: int, workers: int = 0,
-        memory_format: torch.memory_format | None = None, drop_last: bool = False,
+        self,
+        image_set: ImageSet,
+        indices: Tensor,
+        targets: Tensor,
+        pipeline: Callable[[Image.Image], Tensor],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        device: torch.device | str,
+        seed: int,
+        workers: int = 0,
+        memory_format: torch.memory_format | None = None,
+        drop_last: bool = False,
     ) -> None:
         super().__init__(
-            len(indices), batch_size, shuffle=shuffle, device=device, seed=seed, memory_format=memory_format,
+            len(indices),
+            batch_size,
+            shuffle=shuffle,
+            device=device,
+            seed=seed,
+            memory_format=memory_format,
             drop_last=drop_last,
         )
         self._plan = _Plan()
         self._loader = DataLoader(
             _PipelineDataset(image_set.images, torch.as_tensor(indices).clone(), targets.to(torch.int64), pipeline),
-            batch_sampler=self._plan, num_workers=workers, persistent_workers=workers > 0,
+            batch_sampler=self._plan,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # why: without it every pass would draw from the global generator
         )
@@ -196,7 +236,7 @@ class StreamLoader(Loader):
     def _batches(self, number: int, start: int) -> Iterator[Batch]:
         places = self._order(self._generator(number)).tolist()
         self._plan.batches = [
-            [(place, mixed_seed(self._seed, number, place)) for place in places[first:first + self.batch_size]]
+            [(place, mixed_seed(self._seed, number, place)) for place in places[first : first + self.batch_size]]
             for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
         ]
         try:
@@ -247,8 +287,18 @@ def mixed_seed(*numbers: int) -> int:
 
 
 def make_loader(
-    image_set: ImageSet, indices: Tensor, targets: Tensor, spec: TransformSpec, *, train: bool, batch_size: int,
-    shuffle: bool, device: torch.device | str, seed: int, workers: int = 0, path: str = "auto",
+    image_set: ImageSet,
+    indices: Tensor,
+    targets: Tensor,
+    spec: TransformSpec,
+    *,
+    train: bool,
+    batch_size: int,
+    shuffle: bool,
+    device: torch.device | str,
+    seed: int,
+    workers: int = 0,
+    path: str = "auto",
     memory_format: torch.memory_format | None = None,
 ) -> DeviceLoader | StreamLoader:
     """The loader that fits the data: on the device for images in memory, worker processes for files.
@@ -274,11 +324,25 @@ def make_loader(
         raise UserError(f"{image_set.name} is decoded or cropped image by image; use the data path dataloader or auto")
     if fits_device and path != "dataloader":
         return DeviceLoader(
-            image_set.images[indices], targets, BatchTransform(spec, train), batch_size, shuffle=shuffle,
-            device=device, seed=seed, memory_format=memory_format,
+            image_set.images[indices],
+            targets,
+            BatchTransform(spec, train),
+            batch_size,
+            shuffle=shuffle,
+            device=device,
+            seed=seed,
+            memory_format=memory_format,
         )
     pipeline = image_pipeline(spec, train)
     return StreamLoader(
-        image_set, indices, targets, pipeline, batch_size, shuffle=shuffle, device=device, seed=seed, workers=workers,
+        image_set,
+        indices,
+        targets,
+        pipeline,
+        batch_size,
+        shuffle=shuffle,
+        device=device,
+        seed=seed,
+        workers=workers,
         memory_format=memory_format,
     )

@@ -71,8 +71,12 @@ def make_sample(archive: Path, folder: Path = SAMPLE_FOLDER) -> dict[str, str]:
     write_bytes(folder / "classes.txt", "".join(f"{name}\n" for name in classes).encode())
     fingerprints = {split: open_sample(split, folder).fingerprint() for split in ("train", "test")}
     readme = README.format(
-        classes=len(classes), every=EVERY, train=TRAIN_PER_CLASS, test=TEST_PER_CLASS,
-        train_sha256=fingerprints["train"], test_sha256=fingerprints["test"],
+        classes=len(classes),
+        every=EVERY,
+        train=TRAIN_PER_CLASS,
+        test=TEST_PER_CLASS,
+        train_sha256=fingerprints["train"],
+        test_sha256=fingerprints["test"],
     )
     write_bytes(folder / "README.md", readme.encode())
     return fingerprints

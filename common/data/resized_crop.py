@@ -1,8 +1,8 @@
 """Random resized crops of small images, for whole batches on the device.
 
-The same decisions and the same arithmetic as torchvision's RandomResizedCrop (bilinear, pixels rounded to bytes) as long as
-images are enlarged or kept, which is where this stands in for the pipeline of single images: a 32-pixel image never has a
-crop larger than its result. Order and generator of the draws are our own.
+The same decisions and the same arithmetic as torchvision's RandomResizedCrop (bilinear, pixels rounded to bytes) as
+long as images are enlarged or kept, which is where this stands in for the pipeline of single images: a 32-pixel image
+never has a crop larger than its result. Order and generator of the draws are our own.
 """
 
 from __future__ import annotations

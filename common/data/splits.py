@@ -70,7 +70,7 @@ class ClassSplit:
         """
         if not 1 <= task <= self.tasks:
             raise ValueError(f"task {task} of {self.tasks}; tasks are counted from 1")
-        return list(self.order[self.boundaries[task - 1]:self.boundaries[task]])
+        return list(self.order[self.boundaries[task - 1] : self.boundaries[task]])
 
     def indices(self, labels: Tensor, task: int) -> Tensor:
         """Images of a task: class by class in class-list order, ascending inside a class.

@@ -208,7 +208,8 @@ def image_pipeline(spec: TransformSpec, train: bool) -> transforms.Compose:
     """
     if spec.kind == "resized_crop":
         geometry = (
-            [transforms.RandomResizedCrop(spec.size)] if train
+            [transforms.RandomResizedCrop(spec.size)]
+            if train
             else [transforms.Resize(spec.resize), transforms.CenterCrop(spec.size)]
         )
     else:

@@ -21,8 +21,10 @@ def stream_statistics(values: Sequence[float], name: str = "acc") -> dict[str, f
         squared unit) and {name}_std (its root); None where there is no value.
     """
     if not values:
-        return {key: None for key in (name, f"best_{name}", f"best_{name}_epoch", f"{name}_mean",
-                                      f"{name}_variance", f"{name}_std")}
+        return {
+            key: None
+            for key in (name, f"best_{name}", f"best_{name}_epoch", f"{name}_mean", f"{name}_variance", f"{name}_std")
+        }
     variance = statistics.pvariance(values)
     best = max(values)
     return {

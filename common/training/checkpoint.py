@@ -107,8 +107,11 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], source: str) -> No
         if key in state and tuple(own[key].shape) != _shape(state[key])
     ]
     problems = {"missing": missing, "unknown": unknown, "of another shape": differing}
-    found = "; ".join(f"{what}: {', '.join(map(str, keys[:5]))}{f' and {len(keys) - 5} more' if len(keys) > 5 else ''}"
-                      for what, keys in problems.items() if keys)
+    found = "; ".join(
+        f"{what}: {', '.join(map(str, keys[:5]))}{f' and {len(keys) - 5} more' if len(keys) > 5 else ''}"
+        for what, keys in problems.items()
+        if keys
+    )
     if found:
         raise UserError(f"the weights in {source} do not fit this network: {found}")
     module.load_state_dict(state)

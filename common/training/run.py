@@ -229,7 +229,9 @@ class Run:
         configuration = as_dict(self.config)
         record = {
             "schema": records.SCHEMA,
-            "run_id": records.run_id(self.config.cell, self.method, self.seed, self._computing_options() | {"part": self.part}),
+            "run_id": records.run_id(
+                self.config.cell, self.method, self.seed, self._computing_options() | {"part": self.part}
+            ),
             "status": "finished" if finished else "stopped",
             "paper": self.paper,
             "cell": self.config.cell,

@@ -27,7 +27,9 @@ def test_importance_is_the_same():
 
 
 def test_the_benchmark_prints_its_table(capsys, monkeypatch):
-    monkeypatch.setattr(vdfd, "build_backbone", lambda *names: build_backbone(*names, widths=(4, 4, 8, 16), blocks=(1, 1, 1, 1)))
+    monkeypatch.setattr(
+        vdfd, "build_backbone", lambda *names: build_backbone(*names, widths=(4, 4, 8, 16), blocks=(1, 1, 1, 1))
+    )
     threads = torch.get_num_threads()
     try:
         vdfd.main(["--rounds", "1", "--old_tasks", "1", "--importance_images", "16"])

@@ -37,7 +37,11 @@ def scaled(function, factor: float = 1.01):
 
 
 MUTATIONS = {
-    "regulariser": (vdfd_module, "quadratic_regulariser", ["vdfd.reg.task_t3", "vdfd.step.task_task3", "vdfd.step.class_task3"]),
+    "regulariser": (
+        vdfd_module,
+        "quadratic_regulariser",
+        ["vdfd.reg.task_t3", "vdfd.step.task_task3", "vdfd.step.class_task3"],
+    ),
     "functional": (memory, "functional", ["vdfd.reg.class_t3", "vdfd.traj.task"]),
     "cross-entropy": (learner_module, "local_cross_entropy", ["vdfd.step.task_task1", "vdfd.traj.class_ssl"]),
     "row means": (importance, "_conv_row_gradients", ["vdfd.importance.task", "vdfd.after_task.class"]),
@@ -76,7 +80,9 @@ def test_one_percent_in_one_coefficient_is_noticed(what, adapters, monkeypatch):
         assert replay(ENTRIES[id], adapters).status != PASSED, id
 
 
-@pytest.mark.parametrize("name", ["vdfd.reg.task_t3", "vdfd.importance.class", "vdfd.step.class_ssl_task2", "vdfd.split.random"])
+@pytest.mark.parametrize(
+    "name", ["vdfd.reg.task_t3", "vdfd.importance.class", "vdfd.step.class_ssl_task2", "vdfd.split.random"]
+)
 def test_disturbed_inputs_are_noticed(name, adapters):
     assert self_test(ENTRIES[name], adapters).status == "sensitive"
 
@@ -111,4 +117,6 @@ def test_the_regulariser_is_the_literal_formula(adapters):
         literal.backward()
         torch.testing.assert_close(ours, literal, rtol=1e-4, atol=1e-4)
         for name, gradient in gradients.items():
-            torch.testing.assert_close(gradient, dict(learner.model.named_parameters())[name].grad, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(
+                gradient, dict(learner.model.named_parameters())[name].grad, rtol=1e-3, atol=1e-4
+            )

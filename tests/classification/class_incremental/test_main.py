@@ -18,12 +18,11 @@ from tests.helpers import REPOSITORY
 pytestmark = pytest.mark.smoke
 
 FOLDER = REPOSITORY / "classification" / "class_incremental"
-TINY = [
-    "--dataset", "Sample", "--force_out_dim", "20", "--first_split_size", "2", "--other_split_size", "2", "--max_tasks",
-    "3", "--images_per_class", "16", "--widths", "4", "8", "8", "16", "--blocks", "1", "1", "1", "1", "--batch_size", "8",
-    "--schedule", "1", "2", "--model_lr", "1e-3", "--head_lr", "5e-3", "--epsilons", "1e-3", "--temp", "1", "--gpuid", "-1",
-    "--importance_batch", "16",
-]  # fmt: skip
+TINY = """
+    --dataset Sample --force_out_dim 20 --first_split_size 2 --other_split_size 2 --max_tasks 3 --images_per_class 16
+    --widths 4 8 8 16 --blocks 1 1 1 1 --batch_size 8 --schedule 1 2 --model_lr 1e-3 --head_lr 5e-3 --epsilons 1e-3
+    --temp 1 --gpuid -1 --importance_batch 16
+""".split()
 SSL = ["--agent_type", "vdfd_ssl_la"]
 SHARED = {
     "agent_name": "VDFDLA", "schedule": [50, 100], "batch_size": 16, "model_name": "resnet18", "model_lr": 1e-4,
@@ -70,9 +69,13 @@ def test_flags_that_cannot_work_are_refused(flags):
 @pytest.mark.parametrize(("scripts", "row"), ROWS)
 def test_values_of_a_row(scripts, row):
     result = subprocess.run(
-        ["sh", f"{scripts}/vdfd.sh", row], cwd=FOLDER, env={**os.environ, "PYTHON": "echo"}, capture_output=True, text=True,
+        ["sh", f"{scripts}/vdfd.sh", row],
+        cwd=FOLDER,
+        env={**os.environ, "PYTHON": "echo"},
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     _, program, *flags = result.stdout.split()
     assert program == ("main_classinc_ssl.py" if scripts == "scripts_ssl" else "main_classinc.py")
     config, changed = get_config(flags)

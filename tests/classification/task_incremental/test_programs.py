@@ -80,7 +80,9 @@ def test_kill_9_at_three_random_moments_and_resume(unbroken, tmp_path):
     command = [sys.executable, "-u", "main.py", *arguments(folder, "--checkpoint_interval", "0")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     for _ in range(3):
-        process = subprocess.Popen(command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         saves_to_wait, last = moments.randint(1, 9), None
         while saves_to_wait and process.poll() is None:
             newest = folder / "checkpoint.pt"
@@ -212,7 +214,19 @@ def test_initial_weights_from_a_file(tmp_path):
     main(arguments(tmp_path / "first", "--max_tasks", "1"))
     weights = final_state(tmp_path / "first")["parts"]["learner"]["model"]
     torch.save(weights, tmp_path / "weights.pth")
-    main(arguments(tmp_path / "second", "--max_tasks", "1", "--model_weights", str(tmp_path / "weights.pth"), "--model_lr", "0", "--head_lr", "0"))
+    main(
+        arguments(
+            tmp_path / "second",
+            "--max_tasks",
+            "1",
+            "--model_weights",
+            str(tmp_path / "weights.pth"),
+            "--model_lr",
+            "0",
+            "--head_lr",
+            "0",
+        )
+    )
     loaded = final_state(tmp_path / "second")["parts"]["learner"]["model"]
     assert torch.equal(weights["conv1.weight"], loaded["conv1.weight"])
     weights.pop("conv1.weight")
@@ -233,7 +247,9 @@ def test_missing_data_is_one_line_and_exit_code_2(tmp_path):
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("row", ["cifar100-10", "cifar100-20", "tinyimagenet-25", "fivedatasets-5", "subimagenet-10-resnet50"])
+@pytest.mark.parametrize(
+    "row", ["cifar100-10", "cifar100-20", "tinyimagenet-25", "fivedatasets-5", "subimagenet-10-resnet50"]
+)
 def test_a_row_in_its_short_form(row, tmp_path):
     """As a user would: `SMOKE=1 sh scripts/vdfd.sh ROW`, in under a minute, with a record labelled smoke."""
     environment = {**os.environ, "SMOKE": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}

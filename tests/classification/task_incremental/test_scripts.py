@@ -55,7 +55,8 @@ SWIN = {
 }  # fmt: skip
 
 
-SSL_ROWS = {  # supplement, Table 1: network rate, hypermodel rate, weight decay, batch, weight of the regulariser, schedule
+# supplement, Table 1
+SSL_ROWS = {
     "cifar100-10": ("CIFAR100", 10, 1e-4, 5e-4, 5e-4, 32, [5.0], [30, 60, 80]),
     "cifar100-20": ("CIFAR100", 5, 1e-4, 7e-4, 5e-4, 32, [5.0], [30, 60, 80]),
     "tinyimagenet-25": ("TinyImageNet", 8, 5e-5, 5e-4, 1e-5, 16, [200.0], [30, 60, 80]),
@@ -63,13 +64,16 @@ SSL_ROWS = {  # supplement, Table 1: network rate, hypermodel rate, weight decay
     "subimagenet-10-resnet50": ("SubImageNet", 10, 1e-4, 1e-4, 1e-5, 16, [150.0], [30, 60, 80]),
 }
 SSL_COLUMNS = (
-    "dataset", "first_split_size", "model_lr", "hypermodel_lr", "model_weight_decay", "batch_size", "reg_coef", "schedule",
+    "dataset", "first_split_size", "model_lr", "hypermodel_lr", "model_weight_decay", "batch_size", "reg_coef",
+    "schedule",
 )  # fmt: skip
 
 
 def commands(*arguments: str, script: str = "scripts/vdfd.sh", **environment: str) -> list[list[str]]:
     """The commands that a script would run: `echo` stands in for Python."""
-    settings = {key: value for key, value in os.environ.items() if key not in ("OUT", "SEED", "GPUID", "DATAROOT", "SMOKE")}
+    settings = {
+        key: value for key, value in os.environ.items() if key not in ("OUT", "SEED", "GPUID", "DATAROOT", "SMOKE")
+    }
     result = subprocess.run(
         ["sh", script, *arguments], cwd=FOLDER, env=settings | {"PYTHON": "echo"} | environment,
         capture_output=True, text=True, check=True,
@@ -131,6 +135,12 @@ def test_smoke_in_the_environment():
 
 
 def test_an_unknown_row_is_refused_in_one_line():
-    result = subprocess.run(["sh", "scripts/vdfd.sh", "cifar10"], cwd=FOLDER, env={**os.environ, "PYTHON": "echo"}, capture_output=True, text=True)
+    result = subprocess.run(
+        ["sh", "scripts/vdfd.sh", "cifar10"],
+        cwd=FOLDER,
+        env={**os.environ, "PYTHON": "echo"},
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 2 and result.stdout == ""
     assert "cifar10" in result.stderr and "cifar100-10" in result.stderr and result.stderr.count("\n") == 1

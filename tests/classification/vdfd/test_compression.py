@@ -48,7 +48,9 @@ def test_row_sums_by_hand():
 def test_functional_is_the_spread_gradient_times_the_weights():
     weight, matrices = torch.randn(3, 2, 5, 5), torch.randn(4, 3, 6)
     by_definition = torch.stack(
-        [torch.einsum("rc,riuv->c", matrix, weight) for matrix in matrices]  # every entry of a row meets the same number
+        [
+            torch.einsum("rc,riuv->c", matrix, weight) for matrix in matrices
+        ]  # every entry of a row meets the same number
     )
     basis = matrices.permute(1, 0, 2).contiguous()
     torch.testing.assert_close(functional(row_sums([weight]), basis), by_definition, rtol=1e-4, atol=1e-4)

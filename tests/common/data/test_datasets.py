@@ -127,7 +127,7 @@ class TestCifar:
         monkeypatch.setitem(cifar_module.CIFAR["CIFAR100"].fingerprints, "train", train.fingerprint())
         assert open_dataset("CIFAR100", tmp_path, "train").copy == "original"
 
-    @pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"", lambda data: b"text"])
+    @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text"])
     def test_damaged_prepared_file(self, tmp_path, damage):
         path = write_npz(tmp_path)
         path.write_bytes(damage(path.read_bytes()))

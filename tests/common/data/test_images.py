@@ -110,6 +110,6 @@ class TestLoadRgb:
 
     def test_a_truncated_file_is_named(self, tmp_path):
         data = jpeg(real_images(1)[0], side=64)
-        path = write(tmp_path / "half.jpg", data[:len(data) // 2])
+        path = write(tmp_path / "half.jpg", data[: len(data) // 2])
         with pytest.raises(UserError, match="half.jpg cannot be decoded"):
             load_rgb(path)

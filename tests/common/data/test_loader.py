@@ -33,8 +33,17 @@ def loader_for(
     split = ClassSplit.sequential(20, 8, 4)
     indices, targets = split.indices(sample.labels, 1), split.targets(sample.labels, 1, remap=True)  # 32 images
     return make_loader(
-        sample, indices, targets, SPEC, train=train, batch_size=batch_size, shuffle=train, device="cpu", seed=seed,
-        workers=workers, path=path,
+        sample,
+        indices,
+        targets,
+        SPEC,
+        train=train,
+        batch_size=batch_size,
+        shuffle=train,
+        device="cpu",
+        seed=seed,
+        workers=workers,
+        path=path,
     )
 
 
@@ -81,11 +90,20 @@ class TestBothLoaders:
 
     def test_augmentation_differs_from_pass_to_pass_and_image_to_image(self, sample, path, workers):
         loader = make_loader(
-            sample, torch.zeros(8, dtype=torch.int64), sample.labels[:8], SPEC, train=True, batch_size=8, shuffle=False,
-            device="cpu", seed=7, workers=workers, path=path,
+            sample,
+            torch.zeros(8, dtype=torch.int64),
+            sample.labels[:8],
+            SPEC,
+            train=True,
+            batch_size=8,
+            shuffle=False,
+            device="cpu",
+            seed=7,
+            workers=workers,
+            path=path,
         )
-        (first, _), = loader
-        (second, _), = loader
+        ((first, _),) = loader
+        ((second, _),) = loader
         assert not torch.equal(first, second)
         assert len({image.numpy().tobytes() for image in first}) > 4
 
@@ -165,8 +183,18 @@ class TestBothLoaders:
 
     def test_memory_format(self, sample, path, workers):
         loader = make_loader(
-            sample, torch.arange(6), sample.labels[:6], SPEC, train=True, batch_size=3, shuffle=True, device="cpu",
-            seed=0, workers=workers, path=path, memory_format=torch.channels_last,
+            sample,
+            torch.arange(6),
+            sample.labels[:6],
+            SPEC,
+            train=True,
+            batch_size=3,
+            shuffle=True,
+            device="cpu",
+            seed=0,
+            workers=workers,
+            path=path,
+            memory_format=torch.channels_last,
         )
         images, _ = next(iter(loader))
         assert images.is_contiguous(memory_format=torch.channels_last)
@@ -216,8 +244,16 @@ class TestStreamLoader:
 
         def load():
             return make_loader(
-                files, torch.arange(6), files.labels, TRANSFORMS["SubImageNet"], train=True, batch_size=2, shuffle=True,
-                device="cpu", seed=1, workers=workers,
+                files,
+                torch.arange(6),
+                files.labels,
+                TRANSFORMS["SubImageNet"],
+                train=True,
+                batch_size=2,
+                shuffle=True,
+                device="cpu",
+                seed=1,
+                workers=workers,
             )
 
         loader = load()
@@ -235,8 +271,16 @@ class TestStreamLoader:
         (tmp_path / "train" / "n01" / "n01_1.JPEG").write_bytes(b"\xff\xd8 no image")
         files = open_dataset("SubImageNet", tmp_path, "train")
         loader = make_loader(
-            files, torch.arange(2), files.labels, TRANSFORMS["SubImageNet"], train=False, batch_size=2, shuffle=False,
-            device="cpu", seed=1, workers=workers,
+            files,
+            torch.arange(2),
+            files.labels,
+            TRANSFORMS["SubImageNet"],
+            train=False,
+            batch_size=2,
+            shuffle=False,
+            device="cpu",
+            seed=1,
+            workers=workers,
         )
         with pytest.raises(UserError, match="n01_1.JPEG cannot be decoded") as caught:
             list(loader)
@@ -249,8 +293,15 @@ class TestMakeLoader:
 
     def test_images_in_memory_that_need_a_resized_crop_are_streamed(self, sample):
         loader = make_loader(
-            sample, torch.arange(2), sample.labels[:2], TRANSFORMS["SubImageNet"], train=True, batch_size=2,
-            shuffle=False, device="cpu", seed=0,
+            sample,
+            torch.arange(2),
+            sample.labels[:2],
+            TRANSFORMS["SubImageNet"],
+            train=True,
+            batch_size=2,
+            shuffle=False,
+            device="cpu",
+            seed=0,
         )
         assert isinstance(loader, StreamLoader)
         assert next(iter(loader))[0].shape == (2, 3, 224, 224)
@@ -266,8 +317,14 @@ class TestMakeLoader:
     )
     def test_bad_input_is_refused(self, sample, change, message):
         given = {
-            "indices": torch.arange(2), "spec": SPEC, "train": True, "batch_size": 2, "shuffle": True, "device": "cpu",
-            "seed": 0, **change,
+            "indices": torch.arange(2),
+            "spec": SPEC,
+            "train": True,
+            "batch_size": 2,
+            "shuffle": True,
+            "device": "cpu",
+            "seed": 0,
+            **change,
         }
         with pytest.raises(UserError, match=message):
             make_loader(sample, targets=sample.labels[given["indices"]], **given)

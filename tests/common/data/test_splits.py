@@ -68,7 +68,10 @@ class TestClassSplit:
     @pytest.mark.parametrize(
         "first, other, fitting",
         [
-            (50, 7, "1, 2, 5, 10, 25, 50"), (97, 2, "fit: 1, 3"), (0, 10, "equal sizes"), (101, 1, "equal sizes"),
+            (50, 7, "1, 2, 5, 10, 25, 50"),
+            (97, 2, "fit: 1, 3"),
+            (0, 10, "equal sizes"),
+            (101, 1, "equal sizes"),
             (10, 0, "90"),
         ],
     )

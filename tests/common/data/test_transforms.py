@@ -162,10 +162,14 @@ class TestBatchTransform:
 @pytest.mark.unit
 class TestImagePipeline:
     def test_training_pipeline_is_torchvisions_with_its_random_stream(self, images):
-        reference = transforms.Compose([
-            transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-            transforms.Normalize(SPEC.mean, SPEC.std),
-        ])
+        reference = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(SPEC.mean, SPEC.std),
+            ]
+        )
         ours = image_pipeline(SPEC, train=True)
         for k, image in enumerate(images):
             pil = tv.to_pil_image(image)

@@ -51,9 +51,12 @@ def test_steps_are_kept_back_and_written_in_order(tmp_path: Path) -> None:
     log(journal, 3, 1.5)
     points = list(read_series(tmp_path / SERIES))
     assert [(p["step"], p["name"], p["value"]) for p in points] == [
-        (1, "train/ce", 0.5), (1, "train/loss", 1.0),
-        (2, "train/ce", 1.0), (2, "train/loss", 2.0),
-        (3, "train/ce", 1.5), (3, "train/loss", 3.0),
+        (1, "train/ce", 0.5),
+        (1, "train/loss", 1.0),
+        (2, "train/ce", 1.0),
+        (2, "train/loss", 2.0),
+        (3, "train/ce", 1.5),
+        (3, "train/loss", 3.0),
     ]
     log(journal, 4)
     journal.close()  # what is pending is not lost
@@ -66,7 +69,11 @@ def test_a_value_is_written_after_the_steps_before_it(journal: Journal) -> None:
     log(journal, 2)
     journal.flush()
     assert [p["name"] for p in read_series(journal.folder / SERIES)] == [
-        "train/ce", "train/loss", "lr/head", "train/ce", "train/loss",
+        "train/ce",
+        "train/loss",
+        "lr/head",
+        "train/ce",
+        "train/loss",
     ]
 
 

@@ -144,8 +144,14 @@ def test_overrides_tell_what_the_user_changed() -> None:
     assert changed == {"lr": [0.1, 0.2], "schedule": [[30, 60], [7]], "train_aug": [True, False]}
     assert config == dataclasses.replace(
         Options(),
-        lr=0.2, schedule=[7], train_aug=False, rand_split=True,
-        output_dir="elsewhere", gpuid=[-1], time_budget=5.0, cell="a/b",
+        lr=0.2,
+        schedule=[7],
+        train_aug=False,
+        rand_split=True,
+        output_dir="elsewhere",
+        gpuid=[-1],
+        time_budget=5.0,
+        cell="a/b",
     )
 
 

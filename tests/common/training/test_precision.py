@@ -17,7 +17,7 @@ from common.training.precision import Precision, evaluating, resolve_precision, 
 pytestmark = pytest.mark.unit
 CPU = torch.device("cpu")
 
-FAKE_APEX = '''
+FAKE_APEX = """
 import contextlib
 
 calls = []
@@ -31,7 +31,7 @@ def scale_loss(loss, optimizers):
     calls.append(("scale_loss", optimizers))
     yield loss * 128
     calls.append(("done",))
-'''
+"""
 
 
 def precision(**options) -> Precision:

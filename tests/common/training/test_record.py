@@ -26,13 +26,35 @@ from tests.helpers import REPOSITORY
 pytestmark = pytest.mark.unit
 
 DATA = {
-    "name": "Sample", "sha256": "0" * 64, "copy": "original", "train_images": 4, "test_images": 2, "classes": 2,
+    "name": "Sample",
+    "sha256": "0" * 64,
+    "copy": "original",
+    "train_images": 4,
+    "test_images": 2,
+    "classes": 2,
 }
 METRICS = {"acc": 82.5, "bwt": -7.9, "accuracy_matrix": [[88.0, None], [80.1, 84.9]]}
 FIELDS = {
-    "schema": int, "run_id": str, "status": str, "paper": str, "cell": str, "method": str, "command": list,
-    "config": dict, "changed": dict, "labels": list, "seed": int, "data": dict, "hardware": dict, "versions": dict,
-    "numerics": dict, "started": str, "wall_seconds": float, "peak_memory_gib": float, "metrics": dict, "series": str,
+    "schema": int,
+    "run_id": str,
+    "status": str,
+    "paper": str,
+    "cell": str,
+    "method": str,
+    "command": list,
+    "config": dict,
+    "changed": dict,
+    "labels": list,
+    "seed": int,
+    "data": dict,
+    "hardware": dict,
+    "versions": dict,
+    "numerics": dict,
+    "started": str,
+    "wall_seconds": float,
+    "peak_memory_gib": float,
+    "metrics": dict,
+    "series": str,
 }
 
 
@@ -134,8 +156,11 @@ def test_the_backend_settings_are_recorded() -> None:
         for fast in (True, False):
             set_backend_flags(fast)
             assert record.describe_numerics("bf16", fast) == {
-                "precision": "bf16", "fast": fast, "tf32": fast,
-                "cudnn_benchmark": fast, "cudnn_deterministic": not fast,
+                "precision": "bf16",
+                "fast": fast,
+                "tf32": fast,
+                "cudnn_benchmark": fast,
+                "cudnn_deterministic": not fast,
             }
     finally:
         cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before

@@ -40,9 +40,7 @@ class Clock:
         self.now = 1000.0
         dates = types.SimpleNamespace(now=lambda zone: datetime.datetime.fromtimestamp(self.now, zone))
         monkeypatch.setattr("common.training.run.time", types.SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(
-            "common.training.run.datetime", types.SimpleNamespace(UTC=datetime.UTC, datetime=dates)
-        )
+        monkeypatch.setattr("common.training.run.datetime", types.SimpleNamespace(UTC=datetime.UTC, datetime=dates))
 
 
 @pytest.fixture
