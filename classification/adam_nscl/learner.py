@@ -52,6 +52,8 @@ class AdamNSCL(FineTuning):
             raise UserError(f"Adam-NSCL is a form of Adam; expected --model_optimizer Adam, found {found}")
         if not self.config.reset_model_opt:
             raise UserError("Adam-NSCL starts every task with a new optimiser; leave out --reset_model_opt")
+        if self.config.svd_thres < 1:
+            raise UserError(f"--svd_thres {self.config.svd_thres:g} leaves no direction to move in; expected 1 or more")
         parameters = dict(self.model.named_parameters())
         self.convolutions = convolutions(self.model)
         self.batch_norms = {name: parameters[name] for name in backbone_names(self.model) if BATCH_NORM in name}

@@ -48,6 +48,11 @@ def read_checkpoint(path: Path, map_location: torch.device | str = "cpu") -> Any
         raise UserError(f"cannot read checkpoint {path}: {reason[0] if reason else type(error).__name__}") from error
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint file, sound or not."""
+    return any((folder / name).exists() for name in (NEWEST, f"{NEWEST}.incoming", PREVIOUS))
+
+
 def read_newest_checkpoint(folder: Path, map_location: torch.device | str = "cpu") -> tuple[Any, list[str]]:
     """Read the newest sound checkpoint of a run.
 

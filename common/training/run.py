@@ -15,7 +15,7 @@ import filelock
 import torch
 
 from common.training import record as records
-from common.training.checkpoint import read_newest_checkpoint, remove_litter, save_checkpoint
+from common.training.checkpoint import has_checkpoint, read_newest_checkpoint, remove_litter, save_checkpoint
 from common.training.device import describe_hardware, peak_memory_gib
 from common.training.errors import RunStopped, UserError
 from common.training.files import write_json
@@ -278,7 +278,8 @@ class Run:
     def _check_configuration(self) -> None:
         path = self.folder / "config.json"
         own = json.loads(json.dumps(self._computing_options()))
-        if path.exists():
+        has_content = has_checkpoint(self.folder) or (self.folder / records.RECORD).exists()
+        if has_content and path.exists():
             found = _read_json(path)
             differing = [name for name in own if own[name] != found.get(name)]
             if differing:
@@ -288,7 +289,7 @@ class Run:
                     f"{found.get(first)!r}{f', and {len(differing) - 1} more' if len(differing) > 1 else ''}); "
                     "give another --output_dir, or --resume never to start over"
                 )
-        else:
+        else:  # a folder that holds no more than an attempt which failed at once is free
             write_json(path, own)
 
     def _finished_record(self) -> dict[str, Any] | None:

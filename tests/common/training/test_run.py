@@ -76,11 +76,11 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
 def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), open_run(tmp_path):
         raise ZeroDivisionError
-    with open_run(tmp_path, lr=0.05):
-        pass
+    with open_run(tmp_path, lr=0.05) as run:
+        run.save()
     with pytest.raises(UserError, match="another configuration") as refused:
         open_run(tmp_path, lr=0.1)
-    with open_run(tmp_path):  # the refused one let go too, although its error still holds on to it
+    with open_run(tmp_path, lr=0.05):  # the refused one let go too, although its error still holds on to it
         assert refused.value.__traceback__ is not None
 
 
@@ -104,8 +104,8 @@ def test_the_lock_binds_other_processes_and_dies_with_its_holder(tmp_path: Path)
 
 @pytest.mark.parametrize(("options", "flag"), [({"lr": 0.1}, "--lr"), ({"schedule": [7]}, "--schedule")])
 def test_another_configuration_is_refused_by_its_flag(tmp_path: Path, options: dict, flag: str) -> None:
-    with open_run(tmp_path):
-        pass
+    with open_run(tmp_path) as run:
+        run.save()
     with pytest.raises(UserError) as error:
         open_run(tmp_path, **options)
     message = str(error.value)
@@ -113,6 +113,15 @@ def test_another_configuration_is_refused_by_its_flag(tmp_path: Path, options: d
     assert str(next(iter(options.values()))) in message
     assert "--resume never" in message
     assert "\n" not in message
+
+
+def test_an_attempt_that_failed_at_once_leaves_the_folder_free(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), open_run(tmp_path):
+        raise ZeroDivisionError  # before anything was saved: missing data, say
+    with open_run(tmp_path, lr=0.1) as run:
+        run.save()
+    with pytest.raises(UserError, match="--lr"):
+        open_run(tmp_path)
 
 
 def test_machine_options_may_differ(tmp_path: Path) -> None:
