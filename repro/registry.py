@@ -175,6 +175,8 @@ def select_papers(subprojects: Iterable[Subproject], paper: str | None) -> list[
 def select_cells(subprojects: Iterable[Subproject], patterns: Iterable[str]) -> list[Cell]:
     """Cells by id or shell pattern ("vdfd/ti-*"), each once, in the order of the patterns.
 
+    "<paper>-<beginning>" stands for "<paper>/<beginning>-*": `repro run cudfkd-desk` runs a whole bench.
+
     Raises:
         UserError: for a pattern that matches no cell.
     """
@@ -182,6 +184,9 @@ def select_cells(subprojects: Iterable[Subproject], patterns: Iterable[str]) -> 
     chosen: dict[str, Cell] = {}
     for pattern in patterns:
         matches = [cell for cell in cells if fnmatch.fnmatchcase(cell.id, pattern)]
+        if not matches and "/" not in pattern:
+            beginning = pattern.replace("-", "/", 1)
+            matches = [cell for cell in cells if cell.id.startswith(f"{beginning}-")]
         if not matches:
             raise UserError(f"no cell matches {pattern!r}; `repro list` shows the {len(cells)} cells there are")
         chosen.update((cell.id, cell) for cell in matches)

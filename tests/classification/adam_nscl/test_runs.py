@@ -90,6 +90,7 @@ def test_published_size_of_the_network():
     [
         (["--model_optimizer", "SGD"], "--model_optimizer Adam"),
         (["--reset_model_opt"], "--reset_model_opt"),
+        (["--svd_thres", "0.5"], "--svd_thres 0.5"),
         (["--agent_name", "AdamNSCL"], "--agent_type svd_based --agent_name svd_based"),
     ],
 )

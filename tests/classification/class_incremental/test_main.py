@@ -176,7 +176,7 @@ def test_as_released_only_the_last_stored_task_is_regularised(whole, tmp_path):
 def test_a_row_in_its_short_form(scripts, row, tmp_path):
     environment = {**os.environ, "SMOKE": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
     result = subprocess.run(
-        ["sh", f"{scripts}/vdfd.sh", row], cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=60
+        ["sh", f"{scripts}/vdfd.sh", row], cwd=FOLDER, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
