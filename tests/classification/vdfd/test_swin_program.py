@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -144,11 +143,10 @@ def test_one_optimiser_for_all_tasks_resumes_too(tmp_path):
 def test_the_row_in_its_short_form(tmp_path):
     """The full Swin-T at 224 pixels, as a user would: `SMOKE=1 sh scripts/vdfd.sh subimagenet-10-swin`."""
     environment = {**os.environ, "SMOKE": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
-    folder, begin = REPOSITORY / "classification" / "task_incremental", time.monotonic()
+    folder = REPOSITORY / "classification" / "task_incremental"
     command = ["sh", "scripts/vdfd.sh", "subimagenet-10-swin"]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert time.monotonic() - begin < 60
     (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert record["cell"] == "vdfd/ti-subimagenet-10-swin" and record["method"] == "VDFDSwin"
     assert "smoke" in record["labels"] and record["status"] == "finished"
