@@ -23,8 +23,9 @@ demo: setup
 	$(BIN)/repro compare outputs/demo/vdfd/demo-ti/seed0/record.json outputs/demo/vdfd/demo-ti-finetuning/seed0/record.json \
 		--plots outputs/demo/plots --expect acc=8 --expect bwt=20
 
+# one process per core, one thread each: the tests' networks are small; a file's tests stay together
 test: setup
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: setup
 	$(BIN)/python -m benchmarks.vdfd
