@@ -1,4 +1,4 @@
-"""VDFD's task-incremental step as its specification states it, without any of the collapses of `classification.vdfd`.
+"""VDFD's step as its specification states it, without any of the collapses of `classification.vdfd`.
 
 It exists to be compared with: same value, same gradients (tests/benchmarks), another cost. Written from the formulas:
 
@@ -49,6 +49,24 @@ def literal_regulariser(
         gw, gw_star = literal_functional(names, parameters, task), task.gw_star
         square = gw @ precision @ gw - 2 * gw @ precision @ gw_star + gw_star @ precision @ gw_star
         total = total + square + torch.log(1 / torch.det(precision + eps * torch.eye(len(gw))))
+    return total
+
+
+def literal_class_regulariser(
+    model: Backbone, hypermodel: GCN, tasks: Sequence[TaskMemory], names: Sequence[str], eps: float, classes: int
+) -> Tensor:
+    """() the class-incremental form: every stored task is computed, the last one kept, its square taken t^2 times."""
+    parameters = dict(model.named_parameters())
+    total = torch.zeros(())
+    for number, task in enumerate(tasks):
+        rows = model.last["All"].weight[number * classes : (number + 1) * classes]
+        prototypes = F.normalize(rows.detach(), dim=1)
+        features = F.normalize(hypermodel(normalised_adjacency(prototypes @ prototypes.T), prototypes), dim=1)
+        precision = features @ features.T
+        gw, gw_star = literal_functional(names, parameters, task), task.gw_star
+        square = gw @ precision @ gw - 2 * gw @ precision @ gw_star + gw_star @ precision @ gw_star
+        identity = torch.eye(len(gw))
+        total = len(tasks) ** 2 * square + torch.log(1 / torch.det(precision + eps * identity))
     return total
 
 

@@ -1,4 +1,4 @@
-"""Speed of VDFD's task-incremental step, its importance pass and its data path, as ratios against the literal way.
+"""Speed of VDFD's step in both settings, its importance pass and its data path, as ratios against the literal way.
 
     python -m benchmarks.vdfd                 # about 5 minutes on two CPU cores
     python -m benchmarks.vdfd --rounds 2 --old_tasks 1 9
@@ -14,22 +14,24 @@ import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.literal_vdfd import literal_importance, literal_regulariser
+from benchmarks.literal_vdfd import literal_class_regulariser, literal_importance, literal_regulariser
 from benchmarks.timing import time_in_turns
+from classification.class_incremental.options import ClassIncrementalOptions
 from classification.task_incremental.options import TaskIncrementalOptions
 from classification.vdfd.compression import draw_start, low_rank_factors
 from classification.vdfd.importance import class_gradients
 from classification.vdfd.losses import local_cross_entropy
 from classification.vdfd.optimization import parameter_groups
-from classification.vdfd.setting import TaskIncremental
-from classification.vdfd.variant import TASK_INCREMENTAL_CODE
+from classification.vdfd.setting import ClassIncremental, TaskIncremental
+from classification.vdfd.variant import CLASS_INCREMENTAL_CODE, TASK_INCREMENTAL_CODE
 from classification.vdfd.vdfd_learner import VDFD
 from common.backbones.registry import build_backbone
 from common.data.datasets import open_dataset
@@ -39,6 +41,7 @@ from common.training.options import parse_config
 from common.training.run import Run
 
 BATCH, CLASSES, TASKS = 16, 10, 10
+REG_COEF = 10.0
 EPSILONS = 1e-2
 """The program's default. At the scripts' 1e-3 the literal log(1 / det) of an untrained hypermodel can overflow in its
 gradient (float32), and a benchmark must not step on NaN; the time does not depend on it."""
@@ -52,6 +55,8 @@ class BenchmarkOptions:
     """timed rounds of each pair"""
     old_tasks: list[int] = field(default_factory=lambda: [1, 3, 9])
     """numbers of stored tasks"""
+    settings: list[Literal["task", "class"]] = field(default_factory=lambda: ["task", "class"])
+    """task-incremental, class-incremental"""
     threads: int = 2
     """CPU threads"""
     importance_images: int = 64
@@ -82,13 +87,19 @@ class OneBatch:
     test_loader = train_loader
 
 
-def build_learner(run: Run, config: TaskIncrementalOptions, old_tasks: int) -> VDFD:
+def build_learner(run: Run, config: Any, setting: str, old_tasks: int) -> VDFD:
     """A learner in the middle of task `old_tasks + 1`, with random factors for the tasks before it."""
     torch.manual_seed(0)
+    sizes = [CLASSES] * TASKS
+    is_task = setting == "task"
+    protocol = TaskIncremental(sizes) if is_task else ClassIncremental(sizes, CLASSES * TASKS)
     model = build_backbone("resnet", "resnet18")
-    model.set_heads({str(task): CLASSES for task in range(1, TASKS + 1)})
-    data = OneBatch(torch.randn(BATCH, 3, 32, 32), torch.randint(0, CLASSES, (BATCH,)))
-    learner = VDFD(config, model, TaskIncremental([CLASSES] * TASKS), data, run, 10.0, variant=TASK_INCREMENTAL_CODE)
+    model.set_heads(protocol.heads())
+    first_label = 0 if is_task else old_tasks * CLASSES
+    target = first_label + torch.randint(0, CLASSES, (BATCH,))
+    data = OneBatch(torch.randn(BATCH, 3, 32, 32), target)
+    code = TASK_INCREMENTAL_CODE if is_task else CLASS_INCREMENTAL_CODE
+    learner = VDFD(config, model, protocol, data, run, REG_COEF, variant=code)
     for _ in range(old_tasks):
         factors = {}
         for name, parameter in zip(learner.memory.names, learner.memory.parameters, strict=True):
@@ -100,26 +111,30 @@ def build_learner(run: Run, config: TaskIncrementalOptions, old_tasks: int) -> V
     return learner
 
 
+def literal_of(learner: VDFD) -> Tensor:
+    """The literal regulariser of a learner as it stands."""
+    stored = (learner.model, learner.hypermodel, learner.memory.tasks, learner.memory.names, learner.config.epsilons)
+    if isinstance(learner.setting, TaskIncremental):
+        return literal_regulariser(*stored)
+    return literal_class_regulariser(*stored, CLASSES)
+
+
 def literal_step(learner: VDFD) -> Callable[[], float]:
     """The same step by the literal formulas, with optimisers of its own kind (one update per tensor)."""
-    model, config = learner.model, learner.config
+    model, view = learner.model, learner.setting.view(learner.task)
     groups = parameter_groups(
-        model, str(learner.task), head_lr=1e-9, model_lr=1e-9, head_weight_decay=0.0, model_weight_decay=5e-4
+        model, view.head, head_lr=1e-9, model_lr=1e-9, head_weight_decay=0.0, model_weight_decay=5e-4
     )
-    network = torch.optim.Adam(
-        [{key: g[key] for key in ("params", "lr", "weight_decay")} for g in groups], foreach=False
-    )
+    kept = ("params", "lr", "weight_decay")
+    network = torch.optim.Adam([{key: group[key] for key in kept} for group in groups], foreach=False)
     hyper = torch.optim.Adam(learner.hypermodel.parameters(), lr=1e-9, foreach=False)
     images, target = learner.loader.batch
 
     def step() -> float:
         logits = model(images)
-        loss = local_cross_entropy(logits[str(learner.task)], target, slice(0, CLASSES))
+        loss = local_cross_entropy(logits[view.head], target, view.loss_columns)
         if learner.memory.tasks:
-            regulariser = literal_regulariser(
-                model, learner.hypermodel, learner.memory.tasks, learner.memory.names, config.epsilons
-            )
-            loss = loss + 10.0 * regulariser
+            loss = loss + REG_COEF * literal_of(learner)
         network.zero_grad(), hyper.zero_grad()
         loss.backward()
         if learner.memory.tasks:
@@ -132,30 +147,25 @@ def literal_step(learner: VDFD) -> Callable[[], float]:
 
 def measure_steps(options: BenchmarkOptions, table: Table) -> None:
     """Whole step and regulariser alone, at each number of stored tasks."""
+    rates = {"model_lr": 1e-9, "head_lr": 1e-9, "hypermodel_lr": 1e-9}
     with tempfile.TemporaryDirectory() as folder:
-        for old_tasks in [0, *options.old_tasks]:
-            config = TaskIncrementalOptions(
-                output_dir=f"{folder}/{old_tasks}", epsilons=EPSILONS, model_lr=1e-9, head_lr=1e-9, hypermodel_lr=1e-9
-            )
-            with Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, quiet=True) as run:
-                measure_learner(build_learner(run, config, old_tasks), options, table)
+        for setting in options.settings:
+            kind = {"task": TaskIncrementalOptions, "class": partial(ClassIncrementalOptions, temp=1.0)}[setting]
+            for old_tasks in [0, *options.old_tasks]:
+                config = kind(output_dir=f"{folder}/{setting}{old_tasks}", epsilons=EPSILONS, **rates)
+                with Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, quiet=True) as run:
+                    measure_learner(build_learner(run, config, setting, old_tasks), setting, options, table)
 
 
-def measure_learner(learner: VDFD, options: BenchmarkOptions, table: Table) -> None:
+def measure_learner(learner: VDFD, setting: str, options: BenchmarkOptions, table: Table) -> None:
     """One learner's step and regulariser against the literal ones."""
     old_tasks, batch = len(learner.memory.tasks), learner.loader.batch
     step = time_in_turns(lambda: learner.train_step(*batch), literal_step(learner), rounds=options.rounds)
-    add_row(table, f"training step, {old_tasks} old tasks", *step)
+    add_row(table, f"{setting}-incremental step, {old_tasks} old tasks", *step)
     if old_tasks:
         pair = (lambda: learner.penalty().backward(), lambda: literal_of(learner).backward())
-        add_row(table, f"regulariser alone, {old_tasks} old tasks", *time_in_turns(*pair, rounds=options.rounds))
-
-
-def literal_of(learner: VDFD) -> Tensor:
-    """The literal regulariser of a learner as it stands."""
-    return literal_regulariser(
-        learner.model, learner.hypermodel, learner.memory.tasks, learner.memory.names, learner.config.epsilons
-    )
+        ratio = time_in_turns(*pair, rounds=options.rounds)
+        add_row(table, f"{setting}-incremental regulariser, {old_tasks} old tasks", *ratio)
 
 
 def measure_importance(options: BenchmarkOptions, table: Table) -> None:
