@@ -29,6 +29,8 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.vdfd
+	$(BIN)/python -m benchmarks.cudfkd
+	$(BIN)/python -m benchmarks.rfd
 
 lint: setup
 	$(BIN)/ruff check .

@@ -43,6 +43,7 @@ ANSWER_ARGS = {
     ),
     "prompt_distill.*": ("grad_elements",),
     "cudfkd.*": ("n_params",),
+    "lra.*": ("parameters", "buffers", "state_dict_entries", "feature_shapes", "out_shape", "noise_draws"),
     "rfd.*": (
         "keys",
         "n_params",

@@ -16,7 +16,7 @@ from repro.recorded import Entry, Recording
 INSENSITIVE_KNOWN: dict[str, str] = {
     "rfd.data.class_order": "it has neither inputs nor arguments",
     "rfd.abd.step.shared_weights": "weights for other recordings; what is compared is that they fit the network",
-    "prompt_distill.module.dual.eval": "its only input, the query, picks the nearest key; 1 % of noise picks the same one",
+    "prompt_distill.module.dual.eval": "its only input picks the nearest key; 1 % of noise picks the same one",
 }
 """Fixture id -> why a disturbance of 1 % may leave its comparison green."""
 

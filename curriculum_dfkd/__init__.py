@@ -1,0 +1,1 @@
+"""CuDFKD and the data-free distillation methods it is compared with."""

@@ -1,0 +1,1 @@
+"""Where training images come from without data: generators, image optimisation, contrastive inversion."""

@@ -1,0 +1,308 @@
+"""Whole programs in their short form: every method, stopping after every step and resuming, teachers and cards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from common.training.checkpoint import read_newest_checkpoint
+from common.training.errors import RunStopped, UserError
+from curriculum_dfkd import main as data_free
+from curriculum_dfkd import train_scratch, vanilla_kd
+from curriculum_dfkd.data import DATASETS, loader_for, open_images
+from curriculum_dfkd.images import save_image
+from curriculum_dfkd.networks import build_network
+from curriculum_dfkd.options import METHODS
+from curriculum_dfkd.teachers import (
+    SHIPPED,
+    TOLERANCE,
+    check_accuracy,
+    find_teacher,
+    load_teacher,
+    read_card,
+    save_teacher,
+    teacher_path,
+)
+from repro.registry import read_registry, select_cells
+from tests.helpers import REPOSITORY
+
+pytestmark = pytest.mark.smoke
+
+FOLDER = REPOSITORY / "curriculum_dfkd"
+TINY = ["--smoke", "--dataset", "cifar10", "--teacher", "resnet8", "--student", "resnet8", "--gpu", "-1"]
+WEIGHTS = ["--adv", "1", "--bn", "1", "--oh", "1", "--balance", "1", "--act", "0.1", "--lr", "0.01"]
+
+
+def arguments(folder: Path, method: str, *more: str) -> list[str]:
+    return [*TINY, *WEIGHTS, "--method", method, "--g_steps", "2", "--output_dir", str(folder), *more]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return read_newest_checkpoint(folder)[0]["parts"]["training"]["model"]
+
+
+def differ(one: Path, other: Path) -> bool:
+    first, second = weights_of(one), weights_of(other)
+    return any(not torch.equal(first[key], second[key]) for key in first)
+
+
+def assert_equal(one, other, path: str = "") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_equal(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_equal(left, right, f"{path}[{index}]")
+    else:
+        assert one == other, path
+
+
+def run_in_parts(run, folder: Path, *words: str) -> int:
+    """One step per call; returns the number of stops."""
+    for stops in range(60):
+        try:
+            run([*words, "--output_dir", str(folder), "--time_budget", "0"])
+            return stops
+        except RunStopped:
+            assert json.loads((folder / "record.json").read_text())["status"] == "stopped"
+    raise AssertionError("no end")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    first, second = (read_newest_checkpoint(folder)[0] for folder in (one, other))
+    assert_equal(first["parts"], second["parts"])
+    assert_equal(first["generators"], second["generators"])
+    assert (one / "series.jsonl").read_text() == (other / "series.jsonl").read_text()
+
+
+@pytest.mark.parametrize("method, stops", [("cudfkd", 4), ("dfq", 6), ("cmi", 6), ("deepinv", 6)])
+def test_a_run_in_single_steps_ends_as_the_whole_one(method, stops, tmp_path):
+    words = [word for word in arguments(tmp_path, method) if word not in ("--output_dir", str(tmp_path))]
+    data_free.main([*words, "--output_dir", str(tmp_path / "whole")])
+    assert run_in_parts(data_free.main, tmp_path / "parts", *words) >= stops - 1
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("run, words", [
+    (vanilla_kd.main, [*TINY, "--curr_option", "curr_soft", "--transfer_set", "cifar10", "--beta", "0.1", "--T", "4"]),
+    (train_scratch.main, ["--smoke", "--model", "resnet8", "--dataset", "cifar100", "--recipe", "modern"]),
+], ids=["vanilla", "scratch"])  # fmt: skip
+def test_training_on_real_images_resumes_exactly(run, words, tmp_path):
+    run([*words, "--output_dir", str(tmp_path / "whole")])
+    assert run_in_parts(run, tmp_path / "parts", *words) >= 3
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_leaves_a_record_and_a_grid(method, tmp_path):
+    dataset = "fashion_mnist" if method in ("zskt", "dfad") else "cifar100"
+    metrics = data_free.main(arguments(tmp_path, method, "--log_fidelity", "--dataset", dataset))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "finished" and record["paper"] == "cudfkd" and "smoke" in record["labels"]
+    assert record["method"] == data_free.METHOD_NAMES[method] and record["data"]["train_images"] == 0
+    assert metrics["student_updates"] == 2 and metrics["acc_history"] == [metrics["acc"]]
+    assert {"acc_mean", "acc_variance", "acc_std", "best_acc", "agreement", "loyalty", "seconds"} <= metrics.keys()
+    assert list((tmp_path / "images").glob("*.png")) and (tmp_path / "best_student.safetensors").is_file()
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> dict[str, Path]:
+    """One run of each method with the usual flags."""
+    folders = {}
+    for method in ("cudfkd", "dafl", "cmi", "deepinv"):
+        folders[method] = tmp_path_factory.mktemp(method)
+        data_free.main(arguments(folders[method], method))
+    return folders
+
+
+@pytest.mark.parametrize("method, flags", [
+    ("cudfkd", ["--loss", "kl", "--T", "3"]), ("cudfkd", ["--curr_option", "curr_soft", "--lambda_0", "9"]),
+    ("cudfkd", ["--compat", "paper"]), ("cudfkd", ["--adv_type", "kl"]), ("cudfkd", ["--lmda_ent", "-20"]),
+    ("cudfkd", ["--lambda_rate", "1"]), ("cudfkd", ["--momentum", "0"]), ("cudfkd", ["--seed", "1"]),
+    ("dafl", ["--betas", "cud"]), ("dafl", ["--balance", "5"]), ("dafl", ["--act", "5"]), ("dafl", ["--nz", "7"]),
+    ("dafl", ["--precision", "bf16"]), ("cmi", ["--cr_T", "0.1"]), ("cmi", ["--cr", "3"]), ("deepinv", ["--T", "3"]),
+    ("deepinv", ["--keep_image", "best"]), ("deepinv", ["--bn", "9"]),
+], ids=str)  # fmt: skip
+def test_a_flag_changes_the_run(method, flags, usual, tmp_path):
+    data_free.main(arguments(tmp_path, method, *flags))
+    assert differ(usual[method], tmp_path)
+
+
+@pytest.mark.parametrize("method, flags", [
+    ("cudfkd", ["--log_fidelity"]), ("cudfkd", ["--validation_interval", "0"]), ("dafl", ["--T", "9"]),
+    ("cmi", ["--dump_pool"]), ("dafl", ["--log_all_terms"]), ("dafl", ["--grid_every", "0"]),
+], ids=str)  # fmt: skip
+def test_a_flag_that_must_not_change_the_run(method, flags, usual, tmp_path):
+    data_free.main(arguments(tmp_path, method, *flags))
+    assert not differ(usual[method], tmp_path)
+
+
+def test_a_finished_run_is_skipped_and_can_be_tested_again(usual, capsys):
+    words = arguments(usual["dafl"], "dafl")
+    data_free.main(words)
+    assert "finished already" in capsys.readouterr().out
+    record = json.loads((usual["dafl"] / "record.json").read_text())
+    assert data_free.main([*words, "--evaluate_only"])["acc1"] == record["metrics"]["acc"]
+
+
+def test_the_best_weights_reach_the_best_accuracy(usual):
+    folder = usual["cudfkd"]
+    record = json.loads((folder / "record.json").read_text())
+    student = build_network("resnet8", 10).eval()
+    student.load_state_dict(safetensors.torch.load_file(folder / "best_student.safetensors"))
+    test = open_images("cifar10", "", "test", smoke=True, per_class=2)
+    (batch,) = loader_for(test, DATASETS["cifar10"].transform, train=False, batch_size=99, device="cpu", seed=0)
+    with torch.no_grad():
+        correct = (student(batch[0]).argmax(dim=1) == batch[1]).float().mean().item()
+    assert 100 * correct == pytest.approx(record["metrics"]["best_acc"], abs=1e-4)
+
+
+def test_pre_inverted_images_are_a_transfer_set(tmp_path):
+    folder = tmp_path / "inverted"
+    for number in range(3):
+        save_image(torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8), folder / f"0-{number}.png")
+    config, _ = vanilla_kd.get_config([*TINY, "--transfer_set", str(folder)])
+    assert config.transfer_set == str(folder)
+    with pytest.raises(UserError, match="neither a folder"):
+        vanilla_kd.get_config([*TINY[1:], "--transfer_set", str(tmp_path / "nothing")])
+    with pytest.raises(UserError, match="--beta needs labels"):
+        vanilla_kd.get_config(["--dataset", "cifar10", "--transfer_set", "cifar100", "--beta", "0.1"])
+
+
+# --- teachers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def teacher(tmp_path) -> Path:
+    torch.manual_seed(0)
+    path = teacher_path(tmp_path, "cifar10", "resnet8")
+    save_teacher(
+        path, build_network("resnet8", 10), network="resnet8", dataset="cifar10", num_classes=10, in_channels=3,
+        accuracy=80.0, test_images=10, test_sha256="abc", recipe={}, run_id="r",
+    )  # fmt: skip
+    return path
+
+
+def test_a_teacher_below_its_card_is_refused(teacher):
+    loaded = load_teacher(teacher, build_network("resnet8", 10))
+    assert "80.00 % on its card" in check_accuracy(loaded, 80 - TOLERANCE + 0.01, "abc")
+    with pytest.raises(UserError, match="its card says 80.00"):
+        check_accuracy(loaded, 80 - TOLERANCE - 0.01, "abc")
+    assert "other test images" in check_accuracy(loaded, 10.0, "def")
+
+
+def test_a_card_belongs_to_its_weights(teacher):
+    other = teacher.with_name("other.safetensors")
+    state = build_network("resnet8", 10).state_dict()
+    other.write_bytes(safetensors.torch.save({key: value + 1 for key, value in state.items()}))
+    teacher.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match="not the file its card describes"):
+        load_teacher(teacher, build_network("resnet8", 10))
+    assert load_teacher(other, build_network("resnet8", 10)).card is None
+    teacher.with_suffix(".json").write_text("{}")
+    with pytest.raises(UserError, match="not a teacher's card"):
+        read_card(teacher.with_suffix(".json"))
+
+
+def test_weights_as_the_originals_write_them(tmp_path):
+    network = build_network("resnet8", 10)
+    path = tmp_path / "cifar10_resnet8.pth"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, path)
+    other = build_network("resnet8", 10)
+    load_teacher(path, other)
+    assert torch.equal(other.conv1.weight, network.conv1.weight)
+
+
+def test_a_missing_teacher_says_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="train_scratch.py --model vgg11 --dataset cifar10"):
+        find_teacher("cifar10", "vgg11")
+    with pytest.raises(UserError, match="no such file"):
+        find_teacher("cifar10", "vgg11", "nothing.pth")
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_a_shipped_teacher_fits_its_card(path):
+    card = read_card(path.with_suffix(".json"))
+    network = build_network(card.network, card.num_classes, card.in_channels)
+    assert load_teacher(path, network).card == card
+    assert sum(parameter.numel() for parameter in network.parameters()) == card.parameters
+    assert path == find_teacher(card.dataset, card.network) and card.accuracy > 80
+
+
+def test_shipped_teachers_are_small():
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 4 * 2**20
+
+
+def test_scratch_writes_a_card(tmp_path):
+    train_scratch.main(["--smoke", "--model", "resnet8", "--dataset", "cifar10", "--output_dir", str(tmp_path)])
+    card = read_card(teacher_path(tmp_path, "cifar10", "resnet8").with_suffix(".json"))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert card.accuracy == pytest.approx(record["metrics"]["best_acc"]) and card.recipe["weight_decay"] == 1e-4
+
+
+def test_the_modern_recipe_and_the_bug_of_the_stem():
+    config, _ = train_scratch.get_config(["--recipe", "modern", "--batch-size", "64"])
+    assert config.weight_decay == 5e-4 and config.batch_size == 64
+    config, _ = train_scratch.get_config(["--model", "resnet18", "--stem", "imagenet"])
+    assert config.model == "resnet18_imagenet"
+    with pytest.raises(UserError, match="--stem imagenet"):
+        train_scratch.get_config(["--model", "vgg11", "--stem", "imagenet"])
+
+
+# --- scripts --------------------------------------------------------------------------------------------------------
+
+SCRIPTS = sorted(path.relative_to(FOLDER) for path in (FOLDER / "scripts").glob("*/*.sh"))
+PROGRAMS = {"main.py": data_free, "train_scratch.py": train_scratch, "vanilla_kd.py": vanilla_kd}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_every_row_of_a_script_is_understood(script, tmp_path):
+    """The command lines that the script would run, all through the programs' own parsers."""
+    environment = {**os.environ, "PYTHON": "echo", "OUT": "outputs"}
+    shown = subprocess.run(["sh", str(script)], cwd=FOLDER, env=environment, capture_output=True, text=True, check=True)
+    lines = shown.stdout.splitlines()
+    text = (FOLDER / script).read_text()
+    rows = text.split('ROWS="')[1].split('"')[0].split()
+    assert len(lines) == len([row for row in rows if row != "teacher"]) and all(f"wanted {row}" in text for row in rows)
+    for line in lines:
+        _, program, *words = line.split()
+        if program == "vanilla_kd.py" and "run/cmi-preinverted-wrn402" in words:
+            continue  # the folder does not exist before CMI has made it
+        config, changed = PROGRAMS[program].get_config(words)
+        assert not changed
+    wrong = ["sh", str(script), "nothing"]
+    unknown = subprocess.run(wrong, cwd=FOLDER, env=environment, capture_output=True, text=True)
+    assert unknown.returncode == 2 and "expected one of" in unknown.stderr
+
+
+@pytest.mark.parametrize("script, row", [
+    ("cudfkd/cifar10.sh", "wrn402-wrn161"), ("dafl/cifar10.sh", "vgg11-resnet18"), ("cmi/cifar100.sh", "wrn402-wrn162"),
+    ("scratch/cifar10.sh", "wrn161"), ("desk/fashion_mnist.sh", "adi"),
+], ids=str)  # fmt: skip
+def test_a_row_in_its_short_form(script, row, tmp_path):
+    environment = {**os.environ, "SMOKE": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
+    words = ["sh", f"scripts/{script}", row]
+    result = subprocess.run(words, cwd=FOLDER, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert "smoke" in record["labels"] and record["cell"].startswith("cudfkd/") and record["status"] == "finished"
+
+
+def test_one_name_stands_for_the_whole_desk_bench():
+    cells = select_cells(read_registry(REPOSITORY), ["cudfkd-desk"])
+    assert len(cells) == 16 and all(cell.demo for cell in cells)
+    assert {cell.row for cell in cells} == {"vanilla", "dafl", "zskt", "dfad", "dfq", "adi", "cmi", "cudfkd"}
+    with pytest.raises(UserError, match="no cell matches"):
+        select_cells(read_registry(REPOSITORY), ["cudfkd-nothing"])
