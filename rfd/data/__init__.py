@@ -1,0 +1,1 @@
+"""Image sets, class orders, task splits and transforms of this paper's experiments."""

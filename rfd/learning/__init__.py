@@ -1,0 +1,1 @@
+"""The methods: one learner per method around one loop."""
