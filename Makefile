@@ -31,6 +31,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.vdfd
 	$(BIN)/python -m benchmarks.cudfkd
 	$(BIN)/python -m benchmarks.rfd
+	$(BIN)/python -m benchmarks.lra
 
 lint: setup
 	$(BIN)/ruff check .

@@ -17,6 +17,11 @@ INSENSITIVE_KNOWN: dict[str, str] = {
     "rfd.data.class_order": "it has neither inputs nor arguments",
     "rfd.abd.step.shared_weights": "weights for other recordings; what is compared is that they fit the network",
     "prompt_distill.module.dual.eval": "its only input picks the nearest key; 1 % of noise picks the same one",
+    **{
+        f"lra.net.{size}.{part}_sine": "this fill leaves the network nearly blind to its input; its weights are noticed"
+        for size in ("generator32", "generator64", "generator_x8")
+        for part in ("novel", "encoder")
+    },
 }
 """Fixture id -> why a disturbance of 1 % may leave its comparison green."""
 

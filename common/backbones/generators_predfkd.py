@@ -1,6 +1,6 @@
 """Generator and encoder of PRE-DFKD: latent vectors to normalised images, and images to latent Gaussians.
 
-Source: gaurav104/LRA@40a8941 (novel generator, memory generator, encoder), which has them from kuluhan/PRE-DFKD@604010d.
+Source: gaurav104/LRA@40a8941 (novel generator, memory generator, encoder), which follows kuluhan/PRE-DFKD@604010d.
 The state-dict keys are the originals'.
 """
 

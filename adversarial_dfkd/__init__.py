@@ -1,0 +1,1 @@
+"""LRA and its rivals PRE-DFKD and MB-DFKD: adversarial data-free distillation with replay."""

@@ -1,0 +1,119 @@
+"""LRA (CVPR 2023, arXiv 2302.14290) and its rivals PRE-DFKD and MB-DFKD.
+
+    python main.py ./configs/Ours-2.json                              # as in the original
+    python main.py ./configs/Ours-2.json --set batch_size=256 --set data=/data
+    python main.py ./configs/Ours-2.json --meta_gradient second_order # the paper's method, see README "Deviations" D1
+    sh scripts/lra.sh ours-2                                          # the same by row, for the tables
+
+Original: gaurav104/LRA@40a8941 src/main.py.  Deviations from it: see README.md, section "Deviations".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adversarial_dfkd.experiment import run_experiment, smoke_form
+from adversarial_dfkd.options import AddedOptions, ConfigurationKeys, LRAOptions, check, ignored_keys
+from common.training.errors import UserError, command_line
+from common.training.options import OVERRIDES_MARKER, as_dict, build_parser, is_machine_option
+
+KEYS = set(ConfigurationKeys.__dataclass_fields__) | set(AddedOptions.__dataclass_fields__)
+"""What a configuration file may hold."""
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The content of a configuration file.
+
+    Raises:
+        UserError: if it is missing, no JSON object, or holds an unknown key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path} ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object (keys and values)")
+    _check_keys(content, str(path))
+    return content
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take `--set key=value` out of a command line; values are JSON where they can be read as such, else text.
+
+    Raises:
+        UserError: for a `--set` without key and value, or an unknown key.
+    """
+    rest, settings, words = [], {}, list(words)
+    while words:
+        word = words.pop(0)
+        if word != "--set" and not word.startswith("--set="):
+            rest.append(word)
+            continue
+        text = word.removeprefix("--set=") if word != "--set" else (words.pop(0) if words else "")
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"--set expects key=value, found {text or 'nothing'!r}")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    _check_keys(settings, "--set")
+    return rest, settings
+
+
+def get_config(argv: Sequence[str] | None = None) -> tuple[LRAOptions, dict[str, list[Any]], list[str]]:
+    """A command line -> typed config, what was changed of the configuration file, and lines for the log.
+
+    Words before the marker `--overrides` belong to the row of a launch script; without the marker the row is the
+    configuration file alone.
+
+    Raises:
+        UserError: for anything that is not offered or does not go together.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    place = words.index(OVERRIDES_MARKER) if OVERRIDES_MARKER in words else 1
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        raise UserError("a configuration file is expected as the first argument, e.g. ./configs/Ours-2.json")
+    if words[0] in ("-h", "--help"):
+        build_parser(LRAOptions, "main.py CONFIG.json [--set key=value ...] [flags]").parse_args(["--help"])
+    content = read_configuration(Path(words[0]))
+    row = _resolve(content, words[1:place])
+    config = _resolve(content, [word for word in words[1:] if word != OVERRIDES_MARKER])
+    config = check(smoke_form(config) if config.smoke else config)
+    changed = {
+        name: [old, new]
+        for (name, new), old in zip(as_dict(config).items(), as_dict(row).values(), strict=True)
+        if new != old and not is_machine_option(LRAOptions, name)
+    }
+    return config, changed, ignored_keys(config, set(content))
+
+
+def _resolve(content: dict[str, Any], words: Sequence[str]) -> LRAOptions:
+    """Defaults, then the file, then `--set`, then flags."""
+    words, settings = split_settings(words)
+    parser = build_parser(LRAOptions)
+    values = parser.parse_object(content | settings)
+    parser.set_defaults({name: getattr(values, name) for name in LRAOptions.__dataclass_fields__})
+    parsed = vars(parser.parse_args(list(words)))
+    return LRAOptions(**{name: parsed[name] for name in LRAOptions.__dataclass_fields__})
+
+
+def _check_keys(content: dict[str, Any], place: str) -> None:
+    unknown = [key for key in content if key not in KEYS]
+    if unknown:
+        raise UserError(f"{place}: unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run one configuration; returns the metrics."""
+    return run_experiment(*get_config(argv))
+
+
+if __name__ == "__main__":
+    command_line(main)()

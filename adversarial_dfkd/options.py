@@ -1,0 +1,209 @@
+"""The keys of a configuration file and the flags of the program: one typed dataclass for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from adversarial_dfkd.losses import Weights
+from adversarial_dfkd.meta import MetaUpdate
+from adversarial_dfkd.schedules import cosine_rate, iterations_per_epoch
+from common.training.errors import UserError
+from common.training.options import RunOptions, always_on, machine_option
+
+Agent = Literal["PREDFKDAgent", "PREDFKDMemAgent", "PREDFKDMemMetaAgent", "PREDFKDMetaAgent"]
+
+AGENTS: dict[str, str] = {
+    "PREDFKDAgent": "PRE-DFKD",
+    "PREDFKDMemAgent": "MB-DFKD",
+    "PREDFKDMemMetaAgent": "Ours-1",
+    "PREDFKDMetaAgent": "Ours-2",
+}
+"""Value of `agent` -> name in the published tables."""
+
+SMALLEST_VAE_BATCH = 16
+"""A VAE agent replays batch_size // 8 images, and a variance needs two."""
+
+
+@dataclass(frozen=True)
+class ConfigurationKeys:
+    """keys of the released configuration files"""
+
+    exp_name: str = machine_option("")
+    """name of the experiment: the run's folder is experiments/<exp_name> unless --output_dir is given"""
+    agent: Agent = "PREDFKDAgent"
+    """method: PREDFKDAgent = PRE-DFKD, PREDFKDMemAgent = MB-DFKD, PREDFKDMemMetaAgent = Ours-1, PREDFKDMetaAgent =
+    Ours-2"""
+    mode: Literal["train", "test"] = machine_option("train")
+    """test: only test the student that the run's folder holds"""
+    cuda: bool = always_on()
+    """use a GPU if there is one"""
+    gpu_device: int = machine_option(0)
+    """number of the GPU (the original reads it nowhere)"""
+    seed: int = 1
+    """seed of all random numbers"""
+    student: str = "resnet18"
+    """student network"""
+    dataset: Literal["MNIST", "FMNIST", "SVHN", "cifar10", "cifar100", "tiny-imagenet"] = "cifar100"
+    """data set of the teacher; its test images test the student"""
+    data: str = machine_option("../dataset")
+    """folder of the data sets"""
+    teacher_dir: str = machine_option("../cache/models/")
+    """folder of the teacher's file"""
+    teacher_name: str = "cifar100_teacher_resnet34"
+    """name of the teacher's file, with or without .safetensors, .pth, .pt"""
+    max_epoch: int = 400
+    """epochs, and period of the cosine schedule"""
+    gen_iter: int = 1
+    """generator steps per outer iteration"""
+    kd_iter: int = 10
+    """student steps per outer iteration"""
+    memory_capacity: int = 10
+    """batches that the bank holds (bank agents)"""
+    batch_size: int = 512
+    """novel images per step"""
+    lr_S: float = 0.1
+    """learning rate of the student"""
+    lr_S_in: float = 0.9
+    """learning rate of the imagined step (Ours)"""
+    lr_G: float = 0.02
+    """learning rate of the novel generator and of the latent tuning; a fortieth of it is the VAE's"""
+    latent_dim: int = 1000
+    """length of a latent vector"""
+    img_size: int = 32
+    """pixels a side of generated images; test images of tiny-imagenet are resized to it"""
+    oh: float = 1.0
+    """weight of the one-hot term"""
+    ie: float = 5.0
+    """weight of the information entropy"""
+    a: float = 0.1
+    """weight of the activation term"""
+    checkpoint_filename: str = "checkpoint.pth.tar"
+    """ignored: the name of a checkpoint is the same for all papers here"""
+
+
+@dataclass(frozen=True)
+class ProgramFlags:
+    """flags of the original program"""
+
+    benchmark: bool = False
+    """let cuDNN choose its fastest algorithms (the original cancels this later)"""
+    cudnn_disabled: bool = False
+    """switch cuDNN off (without effect in the original)"""
+    use_cluster: bool = False
+    """refused: it names a folder of the authors' cluster; use --output_dir"""
+
+
+@dataclass(frozen=True)
+class AddedOptions:
+    """keys and flags of the method added by this repository; defaults are the released behaviour"""
+
+    meta_gradient: Literal["detached", "first_order", "second_order"] = "detached"
+    """what of the meta-learning term reaches the student: nothing, as released (D1); the paper's gradient
+    (second_order); that without the Hessian (first_order)"""
+    inner_schedule: Literal["constant", "cosine"] = "constant"
+    """learning rate of the imagined step over the epochs (D3)"""
+    train_mode_at_epoch_start: bool = False
+    """put the student into training mode before an epoch's first generator step (D5)"""
+    clean_vae_gradient: bool = False
+    """discard what the latent tuning leaves in the gradient of the VAE's decoder (D6)"""
+    meta_holdout: bool = False
+    """imagined step on 7/8 of the novel images, its loss on the rest added (defined and unused in the original)"""
+    bn: float = 0.0
+    """weight of the norm layers' statistics in the generator's loss (defined and unused in the original)"""
+    teacher: str = "default"
+    """teacher network; default: lenet5 for MNIST, resnet34_64 for tiny-imagenet, else resnet34"""
+    upsampling: Literal[4, 8] = 4
+    """8: generators with a third doubling, img_size 32 gives 64x64 images (defined and unused in the original)"""
+    iterations: int | None = None
+    """outer iterations per epoch; default 36 * (1024 // batch_size)"""
+    log_meta_loss: Literal["epoch", "iteration", "step", "never"] = "epoch"
+    """how often the meta term is computed for the log where it has no gradient (detached)"""
+    test_images_per_class: int | None = None
+    """test on so many images per class only"""
+    desk_scale: bool = False
+    """label the run as desk scale: a small setting of our own that no paper reports"""
+
+
+@dataclass(frozen=True)
+class LRAOptions(RunOptions, AddedOptions, ProgramFlags, ConfigurationKeys):
+    """All options of a run."""
+
+    output_dir: str = machine_option("")
+    """folder of this run; default: experiments/<exp_name>"""
+
+    @property
+    def has_bank(self) -> bool:
+        """Whether images are replayed from a bank (else from the VAE)."""
+        return self.agent in ("PREDFKDMemAgent", "PREDFKDMemMetaAgent")
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether the student's loss has the meta-learning term."""
+        return self.agent in ("PREDFKDMemMetaAgent", "PREDFKDMetaAgent")
+
+    @property
+    def replayed_images(self) -> int:
+        """Images per replay."""
+        return self.batch_size // 8
+
+    @property
+    def outer_iterations(self) -> int:
+        """Per epoch."""
+        return iterations_per_epoch(self.batch_size) if self.iterations is None else self.iterations
+
+    @property
+    def weights(self) -> Weights:
+        """Of the generator's terms."""
+        return Weights(self.oh, self.ie, self.a, self.bn)
+
+    def meta_at(self, epoch: int) -> MetaUpdate | None:
+        """The meta-learning term in an epoch; None for the plain agents."""
+        if not self.is_meta:
+            return None
+        cosine = self.inner_schedule == "cosine"
+        rate = cosine_rate(self.lr_S_in, epoch, self.max_epoch) if cosine else self.lr_S_in
+        return MetaUpdate(self.meta_gradient, rate, self.meta_holdout)
+
+
+def check(config: LRAOptions) -> LRAOptions:
+    """The config, if it can be run.
+
+    Raises:
+        UserError: naming the first key that cannot.
+    """
+    if config.use_cluster:
+        raise UserError("--use_cluster names a folder of the authors' cluster; say where with --output_dir")
+    if not config.exp_name and not config.output_dir:
+        raise UserError("exp_name is missing in the configuration file; give it one, or give --output_dir")
+    for name in ("max_epoch", "gen_iter", "kd_iter", "memory_capacity", "batch_size", "latent_dim"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} must be at least 1, found {getattr(config, name)}")
+    if config.img_size < 4 or config.img_size % 4:
+        raise UserError(f"img_size must be a multiple of 4, found {config.img_size}")
+    if config.outer_iterations < 1:
+        raise UserError(f"batch_size {config.batch_size} leaves no iterations (36 * (1024 // batch_size)); "
+                        "give at most 1024, or set iterations")
+    if not config.has_bank and config.batch_size < SMALLEST_VAE_BATCH:
+        raise UserError(f"{config.agent} needs a batch_size of at least {SMALLEST_VAE_BATCH} (it replays an eighth and "
+                        f"takes its variance), found {config.batch_size}")
+    if config.has_bank and config.replayed_images < 1:
+        raise UserError(f"{config.agent} needs a batch_size of at least 8, found {config.batch_size}")
+    if not config.is_meta and (config.meta_gradient != "detached" or config.meta_holdout):
+        raise UserError(f"meta_gradient and meta_holdout belong to Ours-1 and Ours-2, not to {config.agent}")
+    if config.precision == "fp16" or config.opt_level in ("O1", "O2", "O3") or config.amp_backend == "apex":
+        raise UserError("fp16 is not offered here (several losses share gradient buffers that loss scaling would mix); "
+                        "use --precision fp32 or bf16")
+    return config
+
+
+def ignored_keys(config: LRAOptions, given: set[str]) -> list[str]:
+    """Keys given in the configuration that have no effect on this run, with the reason."""
+    reasons = {"checkpoint_filename": "checkpoints have one name for all papers"}
+    if not config.has_bank:
+        reasons["memory_capacity"] = f"{AGENTS[config.agent]} has no bank"
+    if not config.is_meta:
+        reasons["lr_S_in"] = f"{AGENTS[config.agent]} takes no imagined step"
+    elif config.meta_gradient == "detached":
+        reasons["lr_S_in"] = "with --meta_gradient detached it changes a logged value only (D1)"
+    return [f"{key} is ignored: {reason}" for key, reason in reasons.items() if key in given]

@@ -1,0 +1,147 @@
+"""The program: configurations, overrides, refusals, the short form, resume, test mode."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adversarial_dfkd.main import get_config, main
+from common.training.errors import RunStopped, UserError
+from tests.helpers import REPOSITORY
+
+pytestmark = pytest.mark.smoke
+
+FOLDER = REPOSITORY / "adversarial_dfkd"
+CONFIGS = FOLDER / "configs"
+DESK = str(CONFIGS / "desk_Ours-2.json")
+RELEASED = {
+    "PRE-DFKD": ("PREDFKDAgent", 1024, "dfkd_example_3"),
+    "MB-DFKD": ("PREDFKDMemAgent", 1024, "dfkdmem_example_1"),
+    "Ours-1": ("PREDFKDMemMetaAgent", 512, "dfkdmemmeta7_example_1_512_0.9"),
+    "Ours-1_benchmark": ("PREDFKDMemMetaAgent", 512, "dfkdmemmeta7_example_1_512_0.9_benchmark"),
+    "Ours-2": ("PREDFKDMetaAgent", 512, "dfkdmeta7_example_1_512_0.9"),
+}
+
+
+def test_released_configurations_have_the_released_values():
+    for name, (agent, batch_size, exp_name) in RELEASED.items():
+        config, changed, _ = get_config([str(CONFIGS / f"{name}.json")])
+        assert (config.agent, config.batch_size, config.exp_name) == (agent, batch_size, exp_name)
+        assert (config.max_epoch, config.kd_iter, config.gen_iter, config.seed) == (400, 10, 1, 1)
+        assert (config.lr_S, config.lr_G, config.latent_dim) == (0.1, 0.02, 1000)
+        assert (config.oh, config.ie, config.a) == (1, 5, 0.1)
+        assert (config.meta_gradient, config.outer_iterations) == ("detached", 36 * 1024 // batch_size)
+        assert not changed
+        if config.is_meta:
+            assert config.lr_S_in == 0.9
+        if config.has_bank:
+            assert config.memory_capacity == 10
+
+
+def test_every_configuration_is_accepted_and_has_a_row():
+    script = (FOLDER / "scripts" / "lra.sh").read_text()
+    found = re.findall(r'^if wanted (\S+); then run (\S+) "\$@"; fi$', script, re.MULTILINE)
+    rows = {config: row for row, config in found}
+    names = {path.stem for path in CONFIGS.glob("*.json")}
+    assert rows.keys() == names
+    for name in names:
+        get_config([str(CONFIGS / f"{name}.json")])
+
+
+def test_settings_override_the_file_and_flags_override_settings():
+    config, changed, _ = get_config([DESK, "--set", "batch_size=32", "--set=student=wrn-16-1", "--batch_size", "48"])
+    assert (config.batch_size, config.student) == (48, "wrn-16-1")
+    assert changed == {"batch_size": [64, 48], "student": ["lenet", "wrn-16-1"]}
+    config, changed, _ = get_config([DESK, "--seed", "5", "--overrides", "--set", "cuda=false"])
+    assert (config.seed, config.cuda, changed) == (5, False, {"cuda": [True, False]})
+
+
+def test_ignored_keys_are_reported():
+    notes = get_config([str(CONFIGS / "Ours-2.json")])[2]
+    assert any(note.startswith("lr_S_in is ignored") for note in notes)
+    assert any(note.startswith("checkpoint_filename is ignored") for note in notes)
+    assert not any("lr_S_in" in note for note in get_config([str(CONFIGS / "Ours-2_second-order.json")])[2])
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "configuration file is expected"),
+        (["missing.json"], "cannot read the configuration"),
+        ([DESK, "--set", "lr=0.1"], "unknown key 'lr'"),
+        ([DESK, "--set", "lr_S"], "expects key=value"),
+        ([DESK, "--set", "max_epoch=many"], "max_epoch"),
+        ([DESK, "--set", "batch_size=8"], "at least 16"),
+        ([DESK, "--set", "batch_size=2048", "--set", "iterations=null"], "leaves no iterations"),
+        ([DESK, "--agent", "PREDFKDAgent", "--meta_gradient", "second_order"], "belong to Ours"),
+        ([DESK, "--use_cluster"], "--use_cluster"),
+        ([DESK, "--precision", "fp16"], "fp16"),
+        ([DESK, "--img_size", "30"], "multiple of 4"),
+    ],
+)
+def test_bad_input_is_one_line(words, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        get_config(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_in_a_file_is_refused(tmp_path):
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps({"exp_name": "odd", "learning_rate": 1}))
+    with pytest.raises(UserError, match="unknown key 'learning_rate'"):
+        get_config([str(path)])
+
+
+@pytest.mark.parametrize("name", ["desk_PRE-DFKD", "desk_MB-DFKD", "desk_Ours-1_second-order", "desk_Ours-2"])
+def test_short_form_of_every_agent(name, tmp_path):
+    metrics = main([str(CONFIGS / f"{name}.json"), "--smoke", "--output_dir", str(tmp_path)])
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "finished" and "smoke" in record["labels"] and record["steps"] == 2
+    assert len(metrics["acc_history"]) == 2
+    assert metrics["acc_mean"] == pytest.approx(sum(metrics["acc_history"]) / 2)
+    assert metrics["best_acc"] == max(metrics["acc_history"]) and metrics["acc"] == metrics["acc_history"][-1]
+
+
+def test_resume_and_test_mode(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    metrics = main([DESK, "--smoke", "--output_dir", str(whole)])
+    stops = 0
+    while True:
+        try:
+            again = main([DESK, "--smoke", "--output_dir", str(parts), "--time_budget", "0"])
+            break
+        except RunStopped:
+            stops += 1
+    assert stops == 4
+    timed = {"seconds", "seconds_history"}
+    assert {key: metrics[key] for key in metrics.keys() - timed} == {key: again[key] for key in again.keys() - timed}
+    assert (whole / "series.jsonl").read_text() == (parts / "series.jsonl").read_text()
+    tested = main([DESK, "--smoke", "--output_dir", str(parts), "--mode", "test"])
+    assert tested["acc"] == metrics["acc"] and tested["best_acc"] == metrics["best_acc"]
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        main([DESK, "--smoke", "--output_dir", str(tmp_path / "empty"), "--mode", "test"])
+
+
+def test_a_missing_teacher_is_named(tmp_path):
+    with pytest.raises(UserError, match="no teacher fashion_mnist_lenet5"):
+        from adversarial_dfkd.teachers import find_teacher
+
+        find_teacher(str(tmp_path), "fashion_mnist_lenet5")
+
+
+def test_the_script_runs_a_row(tmp_path):
+    environment = os.environ | {"SMOKE": "1", "OUT": str(tmp_path), "PYTHON": sys.executable, "GPUID": "-1"}
+    done = subprocess.run(
+        ["sh", "scripts/lra.sh", "desk-ours-1"], cwd=FOLDER, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(Path(tmp_path, "smoke", "desk-ours-1", "record.json").read_text())
+    assert record["cell"] == "lra/desk-ours-1" and record["method"] == "Ours-1"
+    unknown = subprocess.run(["sh", "scripts/lra.sh", "ours-3"], cwd=FOLDER, env=environment, capture_output=True)
+    assert unknown.returncode == 2
