@@ -32,6 +32,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.cudfkd
 	$(BIN)/python -m benchmarks.rfd
 	$(BIN)/python -m benchmarks.lra
+	$(BIN)/python -m benchmarks.prompt_distill
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -19,9 +20,10 @@ _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy")
 
 
 def run_id(cell: str | None, method: str, seed: int, config: dict[str, Any]) -> str:
-    """Name of a run: its cell or method, its seed, and eight digits over its configuration."""
+    """Name of a run, fit for a file name: its cell or method, its seed, and eight digits over its configuration."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{(cell or method).replace('/', '-').lower()}-s{seed}-{digest}"
+    name = re.sub(r"[^a-z0-9_.]+", "-", (cell or method).lower()).strip("-")
+    return f"{name}-s{seed}-{digest}"
 
 
 def describe_code() -> dict[str, Any]:

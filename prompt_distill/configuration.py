@@ -1,0 +1,153 @@
+"""From a command line and a YAML file to a checked config."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.training.errors import UserError
+from common.training.options import parse_row
+from prompt_distill.backbones import RANDOM_SIZES, TIMM_SIZES, size_of
+from prompt_distill.options import PromptDistillOptions
+from prompt_distill.review import UNITS
+from prompt_distill.variant import Variant, resolve_variant
+
+DESCRIPTION = "Continual distillation with prompts: L2P, DualPrompt, CODA-Prompt, APT; teacher to student"
+SMOKE_TASKS, SMOKE_CLASSES, SMOKE_IMAGES, SMOKE_BATCH, SMOKE_COMPONENTS = 2, 2, 8, 8, 3
+
+
+def get_config(argv: Sequence[str]) -> tuple[PromptDistillOptions, dict[str, list[Any]]]:
+    """Flags -> typed config, and what the user changed of a script's row.
+
+    Values of the YAML file come first, so that the command line wins.
+
+    Raises:
+        UserError: for flags that do not go together, or a YAML file that is missing or has unknown keys.
+    """
+    argv = list(argv)
+    given = config_path(argv)
+    words = yaml_words(Path(given)) if given is not None else []
+    config, changed = parse_row(PromptDistillOptions, [*words, *argv], DESCRIPTION)
+    check(config)
+    return config, changed
+
+
+def config_path(argv: Sequence[str]) -> str | None:
+    """Value of the last --config on a command line."""
+    found = None
+    for place, word in enumerate(argv):
+        if word == "--config" and place + 1 < len(argv):
+            found = argv[place + 1]
+        elif word.startswith("--config="):
+            found = word.partition("=")[2]
+    return found
+
+
+def yaml_words(path: Path) -> list[str]:
+    """A YAML file as command-line words.
+
+    Raises:
+        UserError: if it is missing, is no mapping, or has a key that is no flag.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path}: expected keys and values, found {type(content).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(PromptDistillOptions)}
+    words: list[str] = []
+    for key, value in content.items():
+        if key not in fields or key == "config":
+            raise UserError(f"--config {path}: unknown key {key!r}")
+        if isinstance(fields[key].default, bool):
+            words += [f"--{key}"] if bool(value) != fields[key].default else []
+        else:
+            words += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+def check(config: PromptDistillOptions) -> Variant:
+    """Refuse what cannot work; returns the variant in force.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    variant = resolve_variant(config.variant, config.KD_method, config.learner_name)
+    if config.DW:
+        raise UserError("--DW: class balancing has no effect in the original; leave it out")
+    if config.amp_backend == "apex":
+        raise UserError("--amp_backend apex is not offered here; use torch")
+    if len(config.kd_prompt_param) != 2 or config.kd_prompt_param[0] < 1 or config.kd_prompt_param[1] < 2:
+        raise UserError(f"--kd_prompt_param expects layers and a length of 2 or more, found {config.kd_prompt_param}")
+    for name in ("repeat", "batch_size", "first_split_size", "other_split_size", "virtual_devices", "images_per_class"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: expected at least 1")
+    if not 0 <= config.kd_alpha <= 1 or config.Soft_T <= 0:
+        raise UserError(f"--kd_alpha {config.kd_alpha} --Soft_T {config.Soft_T}: expected 0 to 1, and above 0")
+    if config.weights is not None and len(config.weights) > 2:
+        raise UserError(f"--weights: one folder, or a file for each network; found {len(config.weights)}")
+    depth = size_of(config.s_model).depth if not config.smoke else UNITS
+    if config.KD_method == "ReviewKD" and depth != UNITS:
+        raise UserError(f"--KD_method ReviewKD needs a student of {UNITS} blocks; {config.s_model} has {depth}")
+    for model in (config.t_model, config.s_model):
+        size_of(model)
+    return variant
+
+
+def virtual_devices(config: PromptDistillOptions) -> int:
+    """Parts of a batch with prompt losses of their own."""
+    return config.virtual_devices if config.virtual_devices is not None else max(1, len(config.gpuid))
+
+
+def seed_of(config: PromptDistillOptions, variant: Variant, repetition: int) -> int:
+    """Seed of a repetition, counted from 0."""
+    if config.seed is not None:
+        return config.seed + repetition
+    first = variant.first_seed if variant.first_seed is not None else config.random_s
+    return first + repetition
+
+
+def smoke_form(config: PromptDistillOptions) -> PromptDistillOptions:
+    """The short form: embedded sample, tiny random ViTs, two tasks of two classes, through the same code."""
+    param = list(config.prompt_param)
+    if config.learner_name in ("CODAPrompt", "L2P") and len(param) > 1:
+        param[:2] = [2 * SMOKE_COMPONENTS, min(param[1], 4)]
+    elif config.learner_name == "DualPrompt" and len(param) > 2:
+        param = [SMOKE_TASKS, min(param[1], 4), min(param[2], 4)]
+    teacher, student = RANDOM_SIZES
+    return dataclasses.replace(
+        config,
+        dataset="Sample",
+        t_model=teacher,
+        s_model=student,
+        weights=None,
+        prompt_param=param,
+        first_split_size=SMOKE_CLASSES,
+        other_split_size=SMOKE_CLASSES,
+        max_task=SMOKE_TASKS,
+        schedule=[1],
+        batch_size=SMOKE_BATCH,
+        images_per_class=SMOKE_IMAGES,
+        workers=0,
+    )
+
+
+def labels_of(config: PromptDistillOptions, changed: dict[str, list[Any]], copy: str) -> list[str]:
+    """In what respect a run is not the full published setting."""
+    labels = ["smoke"] if config.smoke else []
+    if copy != "original":
+        labels.append(copy)
+    if config.s_model not in TIMM_SIZES or config.dataset == "Sample":
+        labels.append("desk-scale")
+    fewer_epochs = "schedule" in changed and changed["schedule"][1][-1] < changed["schedule"][0][-1]
+    if config.max_task > 0 or fewer_epochs:
+        labels.append("shortened")
+    if config.fast or config.precision != "fp32" or config.opt_level not in (None, "O0"):
+        labels.append("fast")
+    return labels

@@ -1,0 +1,171 @@
+"""The authors' logged matrices beside ours.
+
+    python -m prompt_distill.logs                       # records in results/ and outputs/
+    python -m prompt_distill.logs --records DIR
+
+Logged runs of the full setting need the published backbones; where there is no such record of ours, it says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.training.errors import UserError, command_line
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / "repro" / "paper" / "prompt_distill" / "author_logs.csv"
+
+CELLS = {
+    "log_base_small_c100": "prompt_distill/cifar-base-small-coda-cdl",
+    "log_base_tiny_c100": "prompt_distill/cifar-base-tiny-coda-cdl",
+    "log_large_base_c100": "prompt_distill/cifar-large-base-coda-cdl",
+    "log_base_small_inr_a": "prompt_distill/imagenet-r-base-small-coda-cdl",
+    "log_base_small_inr_b": "prompt_distill/imagenet-r-base-small-coda-cdl",
+    "log_kdp_inr": "prompt_distill/imagenet-r-base-small-coda-kdp",
+}
+"""Logged run -> cell that repeats it."""
+
+_CELL = re.compile(r"acc_task(\d+)_after_task(\d+)")
+_AVERAGE = re.compile(r"average_accuracy_after_task(\d+)")
+
+
+@dataclass
+class LoggedRun:
+    """One logged run.
+
+    Attributes:
+        name, setting: of the CSV.
+        values: (who, metric) -> value; who is "student" or "teacher".
+    """
+
+    name: str
+    setting: str
+    values: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def matrix(self, who: str) -> dict[tuple[int, int], float]:
+        """(after task, task) -> accuracy, percent."""
+        found = {}
+        for (whose, metric), value in self.values.items():
+            match = _CELL.fullmatch(metric)
+            if match and whose == who:
+                found[int(match[2]), int(match[1])] = value
+        return found
+
+    def averages(self, who: str) -> dict[int, float]:
+        """After task -> average accuracy, percent."""
+        found = {}
+        for (whose, metric), value in self.values.items():
+            match = _AVERAGE.fullmatch(metric)
+            if match and whose == who:
+                found[int(match[1])] = value
+        return found
+
+
+def read_logs(path: Path = LOGS) -> dict[str, LoggedRun]:
+    """All logged runs by name."""
+    runs: dict[str, LoggedRun] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            run = runs.setdefault(row["table"], LoggedRun(row["table"], row["setting"]))
+            who = "teacher" if "teacher" in row["method"] else "student"
+            run.values[who, row["metric"]] = float(row["value"])
+    return runs
+
+
+def find_records(folders: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Finished, unshortened records below some folders."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*.json")) if folder.is_dir() else ():
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(record, dict) and record.get("status") == "finished" and not record.get("labels"):
+                yield record
+
+
+def compare(run: LoggedRun, record: dict[str, Any] | None) -> list[str]:
+    """Lines that set a logged run beside ours; without a record, what is missing."""
+    lines = [f"{run.name}: {run.setting}"]
+    logged = {
+        "A": run.values.get(("student", "average_accuracy")),
+        "F": _forgetting(run),
+        "A of the teacher": run.values.get(("teacher", "average_accuracy")),
+    }
+    ours = None if record is None else record["metrics"]
+    keys = {"A": "acc", "F": "forgetting", "A of the teacher": "teacher_acc"}
+    for name, value in logged.items():
+        if value is not None:
+            mine = "" if ours is None else f", ours {ours[keys[name]]:.2f}, difference {ours[keys[name]] - value:+.2f}"
+            lines.append(f"  {name}: authors {value:.2f}{mine}")
+    for who in ("student", "teacher"):
+        lines += _compare_series(run, who, ours)
+    if record is None:
+        lines.append(f"  ours: needs weights (no full run of {CELLS.get(run.name, run.name)}; see README, Weights)")
+    return lines
+
+
+def _forgetting(run: LoggedRun) -> float | None:
+    """The logged forgetting; one early log prints it with the opposite sign."""
+    turned = run.values.get(("student", "forgetting_printed_with_opposite_sign"))
+    return run.values.get(("student", "forgetting")) if turned is None else -turned
+
+
+def _compare_series(run: LoggedRun, who: str, ours: dict[str, Any] | None) -> list[str]:
+    prefix = "" if who == "student" else "teacher_"
+    lines = []
+    averages, matrix = run.averages(who), run.matrix(who)
+    if averages:
+        lines.append(f"  {who}, A after each task: " + " ".join(f"{averages[task]:.2f}" for task in sorted(averages)))
+        if ours is not None:
+            lines.append(
+                f"  {who}, ours:             " + " ".join(f"{value:.2f}" for value in ours[f"{prefix}acc_history"])
+            )
+    if matrix and ours is not None:
+        table = ours[f"{prefix}accuracy_matrix"]
+        apart = [
+            abs(table[after - 1][task - 1] - value) for (after, task), value in matrix.items() if after <= len(table)
+        ]
+        lines.append(
+            f"  {who}, matrix: {len(apart)} entries, mean distance {sum(apart) / len(apart):.2f}, "
+            f"largest {max(apart):.2f}"
+        )
+    for after in sorted({after for after, _ in matrix}):
+        tasks = sorted(task for row, task in matrix if row == after)
+        row = " ".join(f"{matrix[after, task]:6.2f}" for task in tasks)
+        own = (
+            ""
+            if ours is None
+            else " | " + " ".join(f"{ours[f'{prefix}accuracy_matrix'][after - 1][task - 1]:6.2f}" for task in tasks)
+        )
+        lines.append(f"  {who} after task {after:2d}: {row}{own}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the comparison of every logged run; returns how many of them have a record of ours."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, action="append", default=[], help="one more folder with records")
+    args = parser.parse_args(argv)
+    for folder in args.records:
+        if not folder.is_dir():
+            raise UserError(f"--records {folder}: no such folder")
+    folders = [*args.records, ROOT / "results" / "prompt_distill", ROOT / "outputs" / "prompt_distill"]
+    by_cell = {record.get("cell"): record for record in find_records(folders)}
+    found = 0
+    for run in read_logs().values():
+        record = by_cell.get(CELLS.get(run.name))
+        found += record is not None
+        print("\n".join(compare(run, record)))
+    return found
+
+
+if __name__ == "__main__":
+    command_line(main)()
