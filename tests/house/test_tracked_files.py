@@ -17,7 +17,7 @@ PRODUCED = {".pt", ".pth", ".pyc"}
 
 # Built from pieces, so that this file does not contain what it forbids.
 SLASH = "/"
-MACHINE_FOLDERS = ("work", "root", "scratch", "home" + SLASH + r"\w+", "Users" + SLASH + r"\w+")
+MACHINE_FOLDERS = ("work", "root", "mnt", "home" + SLASH + r"\w+", "Users" + SLASH + r"\w+")
 HOSTS = ("pypi" + ".org", "python" + "hosted.org", "anaconda" + ".org")
 TRACES = re.compile(
     "|".join(
@@ -72,7 +72,7 @@ def test_nothing_is_big(tracked: list[Path]) -> None:
     [
         f"data = '{SLASH}work{SLASH}main'",
         f"cd {SLASH}root{SLASH}x",
-        f"path: {SLASH}scratch{SLASH}node3{SLASH}x",
+        f"path: {SLASH}mnt{SLASH}node3{SLASH}x",
         f'"{SLASH}home{SLASH}me{SLASH}data"',
         f"({SLASH}Users{SLASH}me{SLASH}data)",
         f"x={SLASH}root{SLASH}.cache",
