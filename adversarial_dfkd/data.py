@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,14 @@ from common.data.datasets import open_dataset
 from common.data.images import ImageSet, LazyImages
 from common.data.transforms import BatchTransform, TransformSpec
 from common.training.errors import UserError
+
+Normalisation = Literal["released", "wide"]
+
+WIDE_CONSTANTS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+"""Mean and std of the loader for Wide-ResNet teachers, which nothing in the original calls; others are as released."""
 
 SQUARE = 32
 """Pixels a side of all data sets but tiny-imagenet, whose images get the size of the generated ones."""
@@ -102,13 +111,16 @@ def open_svhn(root: Path) -> ImageSet:
     return ImageSet("SVHN", "test", torch.from_numpy(found.data), labels, [str(digit) for digit in range(10)])
 
 
-def test_tensor(dataset: str, images: Tensor | LazyImages, img_size: int) -> Tensor:
+def test_tensor(
+    dataset: str, images: Tensor | LazyImages, img_size: int, normalisation: Normalisation = "released"
+) -> Tensor:
     """Images as networks see them: resized on the shorter side (bilinear, in bytes) and normalised.
 
     Args:
         dataset: key of `FACTS`.
         images: (N, C, H, W) uint8, or files.
         img_size: size for tiny-imagenet.
+        normalisation: which constants; they have to be those that the teacher was trained with.
 
     Returns:
         (N, C, h, w) float32.
@@ -122,7 +134,10 @@ def test_tensor(dataset: str, images: Tensor | LazyImages, img_size: int) -> Ten
         pixels = torch.stack([functional.pil_to_tensor(functional.resize(_picture(one), side)) for one in images])
     else:
         pixels = images
-    return BatchTransform(TransformSpec(facts.mean, facts.std, side), train=False).normalise(pixels)
+    mean, std = facts.mean, facts.std
+    if normalisation == "wide":
+        mean, std = WIDE_CONSTANTS.get(dataset, (mean, std))
+    return BatchTransform(TransformSpec(mean, std, side), train=False).normalise(pixels)
 
 
 test_tensor.__test__ = False  # not for pytest

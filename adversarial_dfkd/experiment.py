@@ -22,7 +22,6 @@ from adversarial_dfkd.networks import (
 )
 from adversarial_dfkd.options import AGENTS, LRAOptions
 from adversarial_dfkd.replay import GenerativeReplay, MemoryBank
-from adversarial_dfkd.teachers import compare_with_card, find_teacher, load_teacher
 from common.backbones.classifier import StagedClassifier
 from common.data.images import ImageSet
 from common.training.device import choose_device
@@ -30,8 +29,14 @@ from common.training.errors import RunStopped, UserError
 from common.training.precision import Precision, set_backend_flags
 from common.training.run import Run
 from common.training.seeding import seed_everything
+from common.training.teachers import check_accuracy, find_teacher, load_teacher
 
 PAPER = "lra"
+
+TEACHER_ADVICE = (
+    "put one there, or give --set teacher_dir=FOLDER --set teacher_name=NAME (and --set teacher=NETWORK)"
+)
+"""What to do about a missing teacher."""
 
 SMOKE = {
     "max_epoch": 2, "iterations": 1, "kd_iter": 1, "batch_size": 16, "latent_dim": 16, "test_images_per_class": 1,
@@ -87,7 +92,7 @@ class Experiment:
         )
         self.precision = Precision(config, self.device)
         self.test = TestImages(
-            test_tensor(config.dataset, self.images.images, config.img_size).to(self.device),
+            test_tensor(config.dataset, self.images.images, config.img_size, config.normalisation).to(self.device),
             self.images.labels.to(self.device), FACTS[config.dataset].test_batch or config.batch_size, self.precision,
         )  # fmt: skip
         with torch.random.fork_rng():  # why: the draws below then do not depend on the teacher's network
@@ -117,7 +122,7 @@ class Experiment:
 
     def metrics(self) -> dict[str, Any]:
         """Of the record."""
-        return self.training.summary() | self.about | {"seconds": round(self.run.seconds(), 1)}
+        return self.training.summary() | self.about | self.run.cost()
 
     def _teacher(self) -> tuple[StagedClassifier, dict[str, Any]]:
         """The frozen teacher, measured; a smoke run has none for its sample and gets one with initial weights."""
@@ -126,7 +131,7 @@ class Experiment:
         network = self._placed(build_teacher(name, len(self.images.classes), facts.channels))
         found = None
         if not config.smoke:
-            found = load_teacher(find_teacher(config.teacher_dir, config.teacher_name), network)
+            found = load_teacher(find_teacher(config.teacher_name, [Path(config.teacher_dir)], TEACHER_ADVICE), network)
         else:
             measure_statistics(network, self.test.images)
         network.eval().requires_grad_(False)
@@ -135,18 +140,18 @@ class Experiment:
         if found is None:
             self.run.note(f"teacher: initial weights (a smoke run), {measured:.2f} %")
             return network, about
-        self.run.note(compare_with_card(found, measured, self.images.fingerprint()))
-        return network, about | {"teacher_file": found.path.name, "teacher_sha256": found.sha256}
+        self.run.note(check_accuracy(found, measured, self.images.fingerprint()))
+        return network, about | found.describe()
 
     def _training(self, teacher: StagedClassifier) -> AdversarialDistillation:
         config, channels = self.config, FACTS[self.config.dataset].channels
-        shape = config.latent_dim, config.img_size, channels, config.upsampling
+        shape = config.latent_dim, config.img_size, channels, config.upsampling, config.norm_epsilon
         noise = Noise(config.latent_dim, self.device)
         # rng: novel generator, memory generator, encoder, student
         generator = self._placed(build_novel_generator(*shape))
         replay: MemoryBank | GenerativeReplay = MemoryBank(config.memory_capacity)
         if not config.has_bank:
-            decoder, encoder = (self._placed(part) for part in build_memory_generator(*shape))
+            decoder, encoder = (self._placed(part) for part in build_memory_generator(*shape, config.encoder_unit))
             replay = GenerativeReplay(
                 decoder, encoder, teacher, count=config.replayed_images, lr=config.lr_G, weights=config.weights,
                 noise=noise, clean_gradient=config.clean_vae_gradient, autocast=self.precision.autocast,
@@ -218,7 +223,7 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
         raise
     metrics = experiment.metrics()
     run.write_record(metrics, experiment.data, experiment.labels)
-    run.note(f"finished in {run.seconds() / 3600:.2f} h; record: {run.folder / 'record.json'}")
+    run.note(f"finished in {metrics['hours']:.2f} h; record: {run.folder / 'record.json'}")
     return metrics
 
 

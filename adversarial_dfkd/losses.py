@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.losses.distillation import jensen_shannon_agreement
+from common.losses.distillation import PROBABILITY_FLOOR, jensen_shannon_agreement
 from common.losses.inversion import activation_loss, negative_class_entropy, one_hot_loss
+
+EntropyLog = Literal["log10", "ln"]
+_LOGARITHMS = {"log10": torch.log10, "ln": torch.log}
 
 TEMPERATURE = 3.0
 """Of the disagreement between teacher and student."""
@@ -20,33 +24,37 @@ KL_WEIGHT = 1e-5
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the generator's terms.
+    """Weights of the generator's terms, and their form.
 
     Attributes:
         oh: of the one-hot term.
         ie: of the information entropy.
         a: of the activation term.
         bn: of the norm layers' statistics; 0 in the original, which defines the term and never uses it.
+        entropy_log: logarithm of the information entropy. original: base 10 (D9).
+        js_floor: lower limit of probabilities in the adversarial term, 1 minus it is the upper one (D10).
     """
 
     oh: float = 1.0
     ie: float = 5.0
     a: float = 0.1
     bn: float = 0.0
+    entropy_log: EntropyLog = "log10"
+    js_floor: float = PROBABILITY_FLOOR
 
 
-def disagreement_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def disagreement_loss(student: Tensor, teacher: Tensor, floor: float = PROBABILITY_FLOOR) -> Tensor:
     """1 minus the clamped Jensen-Shannon divergence at temperature 3, mean over all B K elements, limited to [0, 1].
 
     The gradient reaches the images through the student only.
     Source: gaurav104/LRA@40a8941, the adversarial term of the novel generator.
     """
-    return jensen_shannon_agreement(student, teacher.detach(), TEMPERATURE, "mean")
+    return jensen_shannon_agreement(student, teacher.detach(), TEMPERATURE, "mean", floor)
 
 
-def entropy_term(teacher: Tensor) -> Tensor:
-    """sum_k m_k log10 m_k of the mean class probabilities m. original: base 10 (D9)."""
-    return negative_class_entropy(teacher, log=torch.log10)
+def entropy_term(teacher: Tensor, logarithm: EntropyLog = "log10") -> Tensor:
+    """sum_k m_k log m_k of the mean class probabilities m."""
+    return negative_class_entropy(teacher, log=_LOGARITHMS[logarithm])
 
 
 def generator_loss(teacher: Tensor, features: Tensor, student: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
@@ -61,8 +69,8 @@ def generator_loss(teacher: Tensor, features: Tensor, student: Tensor, weights: 
     Returns:
         oh L_oh + ie L_ie + a L_act + L_adv, and L_adv.
     """
-    adversarial = disagreement_loss(student, teacher)
-    prior = weights.oh * one_hot_loss(teacher) + weights.ie * entropy_term(teacher)
+    adversarial = disagreement_loss(student, teacher, weights.js_floor)
+    prior = weights.oh * one_hot_loss(teacher) + weights.ie * entropy_term(teacher, weights.entropy_log)
     return prior + weights.a * activation_loss(features) + adversarial, adversarial
 
 
@@ -74,7 +82,7 @@ def latent_loss(teacher: Tensor, z: Tensor, weights: Weights) -> Tensor:
         z: (m, D) latent vectors; mean and unbiased variance are over m.
     """
     spread = (z.var(dim=0) - 1).square().mean() + z.mean(dim=0).square().mean()
-    return weights.ie * entropy_term(teacher) + weights.oh * one_hot_loss(teacher) + spread
+    return weights.ie * entropy_term(teacher, weights.entropy_log) + weights.oh * one_hot_loss(teacher) + spread
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:

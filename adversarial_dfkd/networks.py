@@ -8,7 +8,7 @@ from functools import partial
 from torch import nn
 
 from common.backbones.classifier import StagedClassifier
-from common.backbones.generators_predfkd import LatentEncoder, LatentGenerator
+from common.backbones.generators_predfkd import WIDE_EPSILON, LatentEncoder, LatentGenerator, UnitLength
 from common.backbones.lenet_dafl import LeNet5, LeNet5Half
 from common.backbones.mobile_lra import MobileNetV2Small, SqueezeNetSmall
 from common.backbones.resnet_cifar import resnet18_cifar, resnet34_cifar
@@ -73,15 +73,19 @@ def build_teacher(name: str, num_classes: int, channels: int) -> StagedClassifie
     return TEACHERS[name](num_classes=num_classes, in_channels=channels)
 
 
-def build_novel_generator(latent_dim: int, img_size: int, channels: int, upsampling: int = 4) -> LatentGenerator:
+def build_novel_generator(
+    latent_dim: int, img_size: int, channels: int, upsampling: int = 4, epsilon: float = WIDE_EPSILON
+) -> LatentGenerator:
     """The generator that looks for images on which the student still disagrees with the teacher."""
-    return LatentGenerator(latent_dim, img_size, channels, spectral=True, more_upsampling=upsampling == 8)
+    more = upsampling == 8
+    return LatentGenerator(latent_dim, img_size, channels, spectral=True, more_upsampling=more, epsilon=epsilon)
 
 
 def build_memory_generator(
-    latent_dim: int, img_size: int, channels: int, upsampling: int = 4
-) -> tuple[LatentGenerator, LatentEncoder]:
+    latent_dim: int, img_size: int, channels: int, upsampling: int = 4, epsilon: float = WIDE_EPSILON,
+    unit: UnitLength = "columns",
+) -> tuple[LatentGenerator, LatentEncoder]:  # fmt: skip
     """Decoder and encoder of the replay VAE. # rng: in this order"""
-    more = upsampling == 8
-    generator = LatentGenerator(latent_dim, img_size, channels, spectral=False, more_upsampling=more)
-    return generator, LatentEncoder(latent_dim, img_size, channels, more_downsampling=more)
+    more, shape = upsampling == 8, (latent_dim, img_size, channels)
+    generator = LatentGenerator(*shape, spectral=False, more_upsampling=more, epsilon=epsilon)
+    return generator, LatentEncoder(*shape, more_downsampling=more, epsilon=epsilon, unit=unit)

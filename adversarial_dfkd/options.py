@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from adversarial_dfkd.losses import Weights
+from adversarial_dfkd.data import Normalisation
+from adversarial_dfkd.losses import EntropyLog, Weights
 from adversarial_dfkd.meta import MetaUpdate
 from adversarial_dfkd.schedules import cosine_rate, iterations_per_epoch
+from common.backbones.generators_predfkd import WIDE_EPSILON, UnitLength
+from common.losses.distillation import PROBABILITY_FLOOR
 from common.training.errors import UserError
 from common.training.options import RunOptions, always_on, machine_option
 
@@ -107,6 +110,17 @@ class AddedOptions:
     """put the student into training mode before an epoch's first generator step (D5)"""
     clean_vae_gradient: bool = False
     """discard what the latent tuning leaves in the gradient of the VAE's decoder (D6)"""
+    entropy_log: EntropyLog = "log10"
+    """logarithm of the information entropy (D9)"""
+    js_floor: float = PROBABILITY_FLOOR
+    """probabilities are clamped to js_floor ... 1 - js_floor in the adversarial term; 0: not at all (D10)"""
+    norm_epsilon: float = WIDE_EPSILON
+    """epsilon of most norm layers of generators and encoder (D10; usual is 1e-5)"""
+    encoder_unit: UnitLength = "columns"
+    """what of an image the encoder scales to unit length: its columns, the channels of its pixels, nothing (D10)"""
+    normalisation: Normalisation = "released"
+    """constants of the images: wide takes those of the original's uncalled loader for Wide-ResNet teachers, which are
+    also those of the teachers from curriculum_dfkd (D15)"""
     meta_holdout: bool = False
     """imagined step on 7/8 of the novel images, its loss on the rest added (defined and unused in the original)"""
     bn: float = 0.0
@@ -155,7 +169,7 @@ class LRAOptions(RunOptions, AddedOptions, ProgramFlags, ConfigurationKeys):
     @property
     def weights(self) -> Weights:
         """Of the generator's terms."""
-        return Weights(self.oh, self.ie, self.a, self.bn)
+        return Weights(self.oh, self.ie, self.a, self.bn, self.entropy_log, self.js_floor)
 
     def meta_at(self, epoch: int) -> MetaUpdate | None:
         """The meta-learning term in an epoch; None for the plain agents."""
@@ -179,6 +193,10 @@ def check(config: LRAOptions) -> LRAOptions:
     for name in ("max_epoch", "gen_iter", "kd_iter", "memory_capacity", "batch_size", "latent_dim"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} must be at least 1, found {getattr(config, name)}")
+    if not 0 <= config.js_floor < 0.5:
+        raise UserError(f"js_floor must be at least 0 and below 0.5, found {config.js_floor:g}")
+    if config.norm_epsilon <= 0:
+        raise UserError(f"norm_epsilon must be above 0, found {config.norm_epsilon:g}")
     if config.img_size < 4 or config.img_size % 4:
         raise UserError(f"img_size must be a multiple of 4, found {config.img_size}")
     if config.outer_iterations < 1:

@@ -1,8 +1,10 @@
-"""RFD's step and its generator loop done literally, as the originals do them; for speed comparisons and their test.
+"""RFD's steps and its generator loop done literally, as the originals do them; for speed comparisons and their test.
 
-The representation step runs the old network four times (stage 1 and logits of the real batch, pseudo labels and logits
-of the synthetic one), counts labels and reads losses on the host, and writes 2 N JPEG files if asked. The generator
-step gathers norm statistics from a permuted copy of every layer's input.
+A step runs the old network four times: for the first stage's map of the real batch (the backbone returns it beside its
+last map), for the pseudo labels and for the logits of the synthetic batch, for the logits of the real one. It counts
+labels and reads losses on the host, and writes 2 N JPEG files if asked. In the finetuning phase it still computes what
+the feature distillation needs, and throws it away. The generator step gathers norm statistics from a permuted copy of
+every layer's input.
 """
 
 from __future__ import annotations
@@ -14,8 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
+from common.backbones.generators_dfcil import DFCILGenerator
 from rfd.inversion_losses import smoothing_kernel
 from rfd.networks import IncrementalNetwork
+
+
+def literal_images(generator: DFCILGenerator, noise: Tensor) -> Tensor:
+    """The generator's layers one after the other, doubling by interpolation."""
+    x = generator.conv_blocks0(generator.l1(noise).view(-1, generator.width, generator.side, generator.side))
+    for name in generator.blocks:
+        x = getattr(generator, name)(F.interpolate(x, scale_factor=2))
+    return x if generator.output_block is None else getattr(generator, generator.output_block)(x)
 
 
 def literal_relation(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -30,50 +41,56 @@ def literal_relation(student: Tensor, teacher: Tensor, temperature: float = 4.0)
 
 
 class LiteralStep:
-    """One representation step of RFD after another, on networks of its own.
+    """One step of RFD after another, on networks of its own.
 
     Args:
-        network, teacher: new network and frozen old one.
+        network, teacher: new network, in the modes of its phase, and frozen old one.
         generator: makes the synthetic images.
-        factors: what multiplies the four terms.
+        factors: what multiplies the terms.
         folder: where the images of each step are written; None: nowhere.
+        class_weights: (C,) of the cross-entropy in the finetuning phase; None: the representation phase.
     """
 
     def __init__(
         self,
         network: IncrementalNetwork,
         teacher: IncrementalNetwork,
-        generator: nn.Module,
+        generator: DFCILGenerator,
         factors: dict[str, float],
         folder: Path | None = None,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.network, self.teacher, self.generator = network, teacher, generator
-        self.factors, self.folder = factors, folder
+        self.factors, self.folder, self.class_weights = factors, folder, class_weights
         self.optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, foreach=False)
         self.counts: dict[int, int] = {}
 
     def __call__(self, images: Tensor, target: Tensor, noise: Tensor) -> dict[str, float]:
         """Take the step; returns the weighted terms and their sum."""
         network, teacher = self.network, self.teacher
-        features = network.features(images)
+        features = F.adaptive_avg_pool2d(network.backbone(images), 1).flatten(1)
         logits = network.head.classify(features)
         self.generator.eval()
         with torch.no_grad():
-            synthetic = self.generator(noise)
+            synthetic = literal_images(self.generator, noise)
             labels = teacher(synthetic).argmax(1)
         synthetic_logits = network(synthetic)
         with torch.no_grad():
-            first = teacher.backbone.first_stage(images)
-        hybrid = network.backbone.from_first_stage(first)
+            first = teacher.backbone.stage_outputs(images)[0]
+        hybrid = F.adaptive_avg_pool2d(network.backbone.from_first_stage(first), 1).flatten(1)
         with torch.no_grad():
             old_synthetic, old_real = teacher(synthetic), teacher(images)
         n_old = old_real.shape[1]
         terms = {
-            "ce": F.cross_entropy(logits[:, n_old:], target - n_old),
             "distkd_old": literal_relation(synthetic_logits[:, :n_old], old_synthetic),
             "distkd_new": literal_relation(logits[:, :n_old], old_real),
-            "sm": F.mse_loss(F.adaptive_avg_pool2d(hybrid, 1).flatten(1), features),
         }
+        if self.class_weights is None:
+            terms["ce"] = F.cross_entropy(logits[:, n_old:], target - n_old)
+            terms["sm"] = F.mse_loss(hybrid, features)
+        else:
+            both, all_labels = torch.cat([logits, synthetic_logits]), torch.cat([target, labels])
+            terms["ce"] = F.cross_entropy(both, all_labels, self.class_weights)
         terms = {name: self.factors[name] * value for name, value in terms.items()}
         loss = sum(terms.values())
         self.optimizer.zero_grad()
@@ -89,7 +106,7 @@ class LiteralStep:
 
 
 def literal_generator_step(
-    generator: nn.Module, classifier: nn.Module, optimizer: torch.optim.Optimizer, noise: Tensor
+    generator: DFCILGenerator, classifier: nn.Module, optimizer: torch.optim.Optimizer, noise: Tensor
 ) -> float:
     """One generator step with the published weights; returns the loss before it."""
     found: list[Tensor] = []
@@ -103,7 +120,7 @@ def literal_generator_step(
 
     handles = [m.register_forward_hook(listen) for m in classifier.modules() if isinstance(m, nn.BatchNorm2d)]
     generator.train()
-    images = generator(noise)
+    images = literal_images(generator, noise)
     logits = classifier(images)
     for handle in handles:
         handle.remove()

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from classification.vdfd.compression import Factors
-from classification.vdfd.hypermodel import GCN, normalised_adjacency
-from classification.vdfd.memory import TaskMemory
 from common.backbones.heads import Backbone
+from common.continual.compression import Factors
+from common.continual.hypermodel import GCN, normalised_adjacency
+from common.continual.memory import TaskMemory
 
 
 def literal_contribution(parameter: Tensor, factors: Factors) -> Tensor:

@@ -26,7 +26,6 @@ from benchmarks.literal_vdfd import literal_class_regulariser, literal_importanc
 from benchmarks.timing import time_in_turns
 from classification.class_incremental.options import ClassIncrementalOptions
 from classification.task_incremental.options import TaskIncrementalOptions
-from classification.vdfd.compression import draw_start, low_rank_factors
 from classification.vdfd.importance import class_gradients
 from classification.vdfd.losses import local_cross_entropy
 from classification.vdfd.optimization import parameter_groups
@@ -34,6 +33,7 @@ from classification.vdfd.setting import ClassIncremental, TaskIncremental
 from classification.vdfd.variant import CLASS_INCREMENTAL_CODE, TASK_INCREMENTAL_CODE
 from classification.vdfd.vdfd_learner import VDFD
 from common.backbones.registry import build_backbone
+from common.continual.compression import draw_start, low_rank_factors
 from common.data.datasets import open_dataset
 from common.data.loader import make_loader
 from common.data.transforms import TRANSFORMS

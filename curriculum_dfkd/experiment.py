@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from common.backbones.classifier import StagedClassifier
+from common.data.grids import save_grid
 from common.data.images import ImageSet
 from common.training.device import choose_device
-from common.training.errors import RunStopped
+from common.training.errors import RunStopped, UserError
 from common.training.precision import Precision, set_backend_flags
 from common.training.run import Run
 from common.training.seeding import seed_everything
+from common.training.teachers import SHIPPED, check_accuracy, find_teacher, load_teacher
 from curriculum_dfkd.data import describe, find_facts, loader_for, open_images
 from curriculum_dfkd.evaluation import Evaluator
 from curriculum_dfkd.factory import (
@@ -26,13 +28,12 @@ from curriculum_dfkd.factory import (
     build_synthesiser,
     describe_parts,
 )
-from curriculum_dfkd.images import Normaliser, save_grid
+from curriculum_dfkd.images import Normaliser
 from curriculum_dfkd.learner import DataFreeDistillation
 from curriculum_dfkd.networks import build_network
 from curriculum_dfkd.options import DataFreeOptions, rounds_of
 from curriculum_dfkd.synthesis.base import Networks
 from curriculum_dfkd.synthesis.pool import ImagePool
-from curriculum_dfkd.teachers import check_accuracy, find_teacher, load_teacher
 from curriculum_dfkd.training import Training, cosine_rate
 
 PAPER = "cudfkd"
@@ -42,6 +43,25 @@ TEST_BATCH = 500
 SMOKE_BATCH, SMOKE_EPOCHS, SMOKE_STEPS = 4, 1, 1
 SMOKE_NGF, SMOKE_IMAGES = 8, 2
 """Sizes of a short run: student updates per round, width of the generator, test images per class."""
+
+TEACHER_FOLDERS = (Path("checkpoints/scratch"), Path("checkpoints/pretrained"), SHIPPED)
+"""Where a teacher is looked for: the originals' two folders below the working directory, then the shipped ones."""
+
+
+def teacher_weights(dataset: str, network: str, given: str | None = None) -> Path:
+    """The file of `--teacher_weights`, else the first `<dataset>_<network>` in `TEACHER_FOLDERS`.
+
+    Raises:
+        UserError: if there is none, saying how to make it.
+    """
+    if given is None:
+        advice = (
+            f"train it with: python train_scratch.py --model {network} --dataset {dataset}, or give --teacher_weights"
+        )
+        return find_teacher(f"{dataset}_{network}", TEACHER_FOLDERS, advice)
+    if not Path(given).is_file():
+        raise UserError(f"--teacher_weights {given}: no such file")
+    return Path(given)
 
 
 class Setup:
@@ -104,7 +124,7 @@ class Setup:
         about: dict[str, Any] = {"teacher": name}
         found = None
         if not self.config.smoke:
-            found = load_teacher(find_teacher(self.config.dataset, name, weights), network)
+            found = load_teacher(teacher_weights(self.config.dataset, name, weights), network)
         network.eval().requires_grad_(False)
         measured = self.evaluator().test(network)["acc1"]
         about |= {"teacher_accuracy": measured}
@@ -112,8 +132,7 @@ class Setup:
             self.run.note(f"teacher: initial weights (a smoke run), {measured:.2f} %")
         else:
             self.run.note(check_accuracy(found, measured, self.test.fingerprint()))
-            about |= {"teacher_file": found.path.name, "teacher_sha256": found.sha256}
-            about |= {"teacher_card_accuracy": found.card.accuracy if found.card else None}
+            about |= found.describe()
         return network, about
 
     def labels(self, full: ImageSet | None = None) -> list[str]:
@@ -156,18 +175,30 @@ def run_program(
         return train(config, run)
 
 
-def finish(training: Training, run: Run, metrics: Callable[[], dict[str, Any]], data: dict[str, Any],
-           labels: list[str]) -> dict[str, Any]:
-    """Train for what is left and write the record, the one of a stopped run too; returns the metrics."""
+def finish(
+    training: Training, run: Run, about: dict[str, Any], data: dict[str, Any], labels: list[str]
+) -> dict[str, Any]:
+    """Train for what is left and write the record, the one of a stopped run too.
+
+    Args:
+        training: the loop.
+        run: its folder.
+        about: further entries of the metrics, e.g. of the teacher.
+        data: what the run used.
+        labels: see `Setup.labels`.
+
+    Returns:
+        The metrics: the loop's summary, `about`, and what the run cost.
+    """
     try:
         training.fit()
     except RunStopped:
-        run.write_record(metrics(), data, labels, finished=False)
+        run.write_record(training.summary() | about | run.cost(), data, labels, finished=False)
         raise
-    final = metrics()
-    run.write_record(final, data, labels)
-    run.note(f"finished in {run.seconds() / 3600:.2f} h; record: {run.folder / 'record.json'}")
-    return final
+    metrics = training.summary() | about | run.cost()
+    run.write_record(metrics, data, labels)
+    run.note(f"finished in {metrics['hours']:.2f} h; record: {run.folder / 'record.json'}")
+    return metrics
 
 
 # --- data-free distillation -------------------------------------------------------------------------------------------
@@ -186,11 +217,7 @@ def distil(config: DataFreeOptions, run: Run) -> dict[str, Any]:
         run.note(f"after {training.epoch} epochs: {shown}")
         return values
 
-    def metrics() -> dict[str, Any]:
-        seconds = run.seconds()
-        return training.summary() | about | {"seconds": round(seconds, 1)}
-
-    return finish(training, run, metrics, describe(setup.test), setup.labels())
+    return finish(training, run, about, describe(setup.test), setup.labels())
 
 
 def build_training(

@@ -20,14 +20,14 @@ from curriculum_dfkd.objectives import CurriculumDistillation, Distillation
 from curriculum_dfkd.options import DataFreeOptions, rounds_of
 from curriculum_dfkd.synthesis.base import Networks, Synthesiser
 from curriculum_dfkd.synthesis.cmi import ContrastiveInversion, Inspector, uses_stage_inputs
-from curriculum_dfkd.synthesis.contrast import BANK_SIZE, NEGATIVES, ContrastiveHead, FeatureBank
+from curriculum_dfkd.synthesis.contrast import BANK_SIZE, ContrastiveHead, FeatureBank
 from curriculum_dfkd.synthesis.deepinversion import DeepInversion
 from curriculum_dfkd.synthesis.generative import BETAS, CurriculumSynthesiser, GenerativeSynthesiser
 from curriculum_dfkd.synthesis.pool import ImagePool
 
 GENERATIVE = ("dafl", "zskt", "dfad", "dfq")
-TOTAL_VARIATION, FROBENIUS = 0.001, 0.0
-"""Weights of deepinv's image priors."""
+FLAGS = {"ent": "lmda_ent", "tv": "tv_weight", "l2": "l2_weight"}
+"""Name of a term -> flag of its weight, where they differ."""
 
 
 def adversarial_criterion(method: str, temperature: float) -> nn.Module | object:
@@ -109,8 +109,9 @@ def build_synthesiser(
         )
     if config.method == "deepinv":
         weights = {
-            "bn": config.bn, "oh": config.oh, "adv": config.adv, "tv": TOTAL_VARIATION, "l2": FROBENIUS,
+            "bn": config.bn, "oh": config.oh, "adv": config.adv, "tv": config.tv_weight, "l2": config.l2_weight,
         }
+        _check_weights(config, weights)
         return DeepInversion(
             networks, pool, lr=config.lr_g, steps=steps, batch=batch, weights=weights, keep=config.keep_image,
             all_terms=config.log_all_terms,
@@ -131,13 +132,13 @@ def _build_cmi(
     bank = FeatureBank(2 * width, BANK_SIZE, networks.device, config.full_bank_read)
     return ContrastiveInversion(
         networks, generator, pool, bank, head, inspector, lr=config.lr_g, steps=steps, batch=batch, weights=weights,
-        temperature=config.cr_T, negatives=NEGATIVES,
+        temperature=config.cr_T, negatives=config.n_neg,
     )
 
 
 def _check_weights(config: DataFreeOptions, weights: dict[str, float]) -> None:
     if not any(weights.values()):
-        flags = ", ".join(f"--{'lmda_ent' if name == 'ent' else name}" for name in weights)
+        flags = ", ".join(f"--{FLAGS.get(name, name)}" for name in weights)
         raise UserError(f"--method {config.method}: all weights of the synthesis loss are 0; give some of {flags}")
 
 

@@ -149,6 +149,12 @@ class MethodOptions(RunOptions):
     """Adam's betas of the generators of dafl, zskt, dfad, dfq: (0.5, 0.999) or (0.9, 0.99) (D4)"""
     keep_image: Literal["last", "best"] = "last"
     """deepinv: iterate that is kept (D5)"""
+    tv_weight: float = 0.001
+    """deepinv: weight of the total variation (a constant in the released code)"""
+    l2_weight: float = 0.0
+    """deepinv: weight of the images' norm (a constant in the released code)"""
+    n_neg: int = 4096
+    """cmi: stored rows that a contrastive loss is computed with (a constant in the released code)"""
     full_bank_read: bool = False
     """cmi: let the one read at the exact fill of the bank see all rows (D6)"""
     nz: int | None = None
@@ -246,6 +252,8 @@ def check(config: DataFreeOptions) -> DataFreeOptions:
     if config.loss == "l2" and option == "none":
         raise UserError("--loss l2 needs a curriculum (--curr_option curr_log, curr_soft or curr_hard)")
     config = dataclasses.replace(config, curr_option=option, curriculum_level=level)
+    if config.n_neg < 1:
+        raise UserError(f"--n_neg must be at least 1, found {config.n_neg}")
     config = resolve_precision_flag(config)
     rounds_of(config)
     return config

@@ -26,12 +26,12 @@ from common.training.options import RunOptions, machine_option, parse_row
 from common.training.record import run_id
 from common.training.run import Run
 from common.training.seeding import draw_seed
+from common.training.teachers import save_teacher, teacher_path
 from curriculum_dfkd.data import EndlessBatches, describe
 from curriculum_dfkd.experiment import SMOKE_BATCH, SMOKE_IMAGES, Setup, finish, run_program
 from curriculum_dfkd.objectives import CrossEntropy
 from curriculum_dfkd.options import resolve_precision_flag, translate
 from curriculum_dfkd.supervised import SupervisedTraining
-from curriculum_dfkd.teachers import save_teacher, teacher_path
 from curriculum_dfkd.training import BEST, Rate, cosine_rate, multistep_rate, warm_cosine_rate
 
 MODERN = {"weight_decay": 5e-4, "batch_size": 128}
@@ -160,10 +160,7 @@ def train(config: ScratchOptions, run: Run) -> dict[str, Any]:
     run.restore()
     if config.evaluate_only:
         return training.evaluator.test(model)
-    metrics = finish(
-        training, run, lambda: training.summary() | {"seconds": round(run.seconds(), 1)},
-        describe(setup.test, images), setup.labels(images),
-    )
+    metrics = finish(training, run, {}, describe(setup.test, images), setup.labels(images))
     keep_teacher(config, setup, model, run)
     return metrics
 

@@ -171,10 +171,7 @@ def train(config: VanillaOptions, run: Run) -> dict[str, Any]:
     run.restore()
     if config.evaluate_only:
         return training.evaluator.test(student)
-    return finish(
-        training, run, lambda: training.summary() | about | {"seconds": round(run.seconds(), 1)},
-        describe(setup.test, images), setup.labels(images),
-    )
+    return finish(training, run, about, describe(setup.test, images), setup.labels(images))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.backbones.staged import spatial_mean
 from common.training.errors import UserError
 
 CLASSIFIERS = ("two_linear", "linear", "cosine")
@@ -56,7 +57,7 @@ class DynamicHead(nn.Module):
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """(N, F, h, w) -> (N, F), the mean over space."""
-        return feature_map.mean(dim=(2, 3))
+        return spatial_mean(feature_map)
 
     def classify(self, features: Tensor) -> Tensor:
         """(N, F) -> (N, classes of all tasks) logits."""

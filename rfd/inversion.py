@@ -32,6 +32,7 @@ class InversionRecipe:
         temperature: divisor of the logits in the certainty term.
         ce, smoothness, statistics: weights of the certainty, smoothness and batch-norm terms; class balance has 1.
         noise: "device": noise is drawn where it is used; "cpu": from the CPU's generator, as the originals do.
+        fast: Adam as one fused kernel, which rounds otherwise.
     """
 
     iterations: int = 5000
@@ -41,6 +42,7 @@ class InversionRecipe:
     smoothness: float = 0.001
     statistics: float = 50.0
     noise: str = "device"
+    fast: bool = False
 
 
 class Replay(NamedTuple):
@@ -69,7 +71,7 @@ class GenerativeInversion:
 
     Attributes:
         iteration: generator steps done since the last `restart`.
-        asked: what `sample` asks for logits; `logits_of`, or a faster form of the same network.
+        maker, asked: what `sample` uses in place of the generator and `logits_of`: these, or faster forms of them.
     """
 
     def __init__(
@@ -83,14 +85,19 @@ class GenerativeInversion:
         self.generator, self.recipe, self.precision = generator, recipe, precision
         self.device = next(generator.parameters()).device
         self.kernel = smoothing_kernel().to(self.device)
-        self.optimizer = torch.optim.Adam(generator.parameters(), lr=recipe.lr)
+        self.optimizer = torch.optim.Adam(generator.parameters(), lr=recipe.lr, fused=recipe.fast or None)
         self.iteration = 0
         self.watch(classifier, logits_of)
 
     def watch(self, classifier: nn.Module, logits_of: Callable[[Tensor], Tensor]) -> None:
         """Train against another classifier from now on; the generator and its optimiser go on as they are."""
-        self.classifier, self.logits_of, self.asked = classifier, logits_of, logits_of
+        self.classifier, self.logits_of = classifier, logits_of
         self._taps = BatchNormTaps(classifier)
+        self.sample_with(self.generator, logits_of)
+
+    def sample_with(self, maker: nn.Module, asked: Callable[[Tensor], Tensor]) -> None:
+        """Let `sample` use other forms of the generator and of the classifier."""
+        self.maker, self.asked = maker, asked
 
     @property
     def is_trained(self) -> bool:
@@ -141,9 +148,9 @@ class GenerativeInversion:
     @torch.no_grad()
     def sample(self, noise: Tensor) -> Replay:
         """Images in evaluation mode (running statistics), with the frozen classifier's opinion."""
-        self.generator.eval()
+        self.maker.eval()
         with self._autocast():
-            images = self.generator(noise)
+            images = self.maker(noise)
             logits = self.asked(images)
         logits = logits.float()
         return Replay(images.float(), logits, logits.argmax(dim=1))

@@ -1,7 +1,7 @@
 """What a generator is trained for: images on which a frozen classifier behaves as on its training images.
 
-Shared with other papers: certainty, class frequencies and the L2 form of the batch-norm statistics
-(`common.losses.inversion`). Here: the forms that only ABD, R-DFCIL and RFD use.
+Shared with other papers (`common.losses.inversion`): certainty, class frequencies, moments of a layer's input and the
+L2 form of the batch-norm statistics. Here: the forms that only ABD, R-DFCIL and RFD use.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.losses.inversion import negative_class_entropy
+from common.losses.inversion import channel_moments, negative_class_entropy
 
 _EPS = 1e-8
 
@@ -63,8 +63,7 @@ def batch_norm_divergence(x: Tensor, running_mean: Tensor, running_var: Tensor) 
         x: (N, C, h, w) input of the layer; its mean and variance are over N, h and w.
         running_mean, running_var: (C,) stored statistics.
     """
-    mean = x.mean(dim=(0, 2, 3))
-    # why not torch.var: on a CPU its one-pass algorithm over strided dimensions takes several times as long
-    variance = (x - mean[:, None, None]).square().mean(dim=(0, 2, 3)) + _EPS
+    mean, variance = channel_moments(x)
+    variance = variance + _EPS
     ratio = (running_var + (running_mean - mean).square() + _EPS) / variance
     return 0.5 * (torch.log(variance / (running_var + _EPS)) + ratio - 1).mean()

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.backbones.staged import spatial_mean
+
 WRD_TEMPERATURE = 4.0
 _PEARSON_EPS = 1e-8
 
@@ -54,7 +56,7 @@ def feature_distillation_loss(hybrid_map: Tensor, features: Tensor) -> Tensor:
         hybrid_map: (N, F, h, w), the new network's later stages on the OLD network's first stage.
         features: (N, F) of the ordinary pass on the same images. The gradient reaches both.
     """
-    return F.mse_loss(hybrid_map.mean(dim=(2, 3)), features)
+    return F.mse_loss(spatial_mean(hybrid_map), features)
 
 
 def local_cross_entropy(logits: Tensor, target: Tensor, n_old: int) -> Tensor:

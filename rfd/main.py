@@ -61,7 +61,7 @@ def build_recipe(config: RfdOptions) -> Recipe:
         temperature=model.temp,
         inversion=InversionRecipe(
             iterations=model.num_inv_iters, lr=model.inv_lr, temperature=model.inv_tau, smoothness=model.inv_alpha_pr,
-            statistics=model.inv_alpha_rf, noise=model.noise,
+            statistics=model.inv_alpha_rf, noise=model.noise, fast=config.fast,
         ),
         check_every=trainer.check_val_every_n_epoch,
         current_only=config.data.test_mode == "current",

@@ -15,7 +15,7 @@ from common.backbones.generators_dfcil import (
 )
 from common.backbones.heads import Backbone
 from common.backbones.resnet_cllite import CifarResNet, ImageNetResNet18
-from common.backbones.staged import StagedBackbone
+from common.backbones.staged import StagedBackbone, spatial_mean
 from common.training.errors import UserError
 from rfd.heads import DynamicHead
 
@@ -52,7 +52,7 @@ class FixedHeadNetwork(Backbone):
 
     def embed(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised images -> (N, F)."""
-        return self.backbone(images).mean(dim=(2, 3))
+        return spatial_mean(self.backbone(images))
 
 
 def build_backbone(dataset: str, blocks: int = 5, width: int = 16) -> StagedBackbone:

@@ -27,7 +27,7 @@ class Recipe:
         validation_quirk: mimic the originals' trainer, which leaves the backbone in training mode after a test.
         dump_every: steps between two dumps of the batch as image files; 0: never.
         seed_per_task: seed all generators with 100 * this + task (from 0) before each task; None: do not (ABD).
-        fast: ask the frozen network in a form that rounds otherwise (`common.backbones.staged.folded`).
+        fast: fused optimiser, and frozen networks in a form that rounds otherwise (`common.backbones.staged.folded`).
     """
 
     epochs: int

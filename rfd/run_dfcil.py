@@ -185,11 +185,13 @@ def build_recipe(config: AbdOptions, repetition: int) -> Recipe:
     inversion = InversionRecipe()
     if config.learner_type == "datafree":
         lr, statistics, smoothness, temperature, ce = config.deep_inv_params
-        inversion = InversionRecipe(config.power_iters, lr, temperature, ce, smoothness, statistics, config.noise)
+        inversion = InversionRecipe(
+            config.power_iters, lr, temperature, ce, smoothness, statistics, config.noise, config.fast
+        )
     return Recipe(
         epochs=config.schedule[-1], base_lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         lr_factor=_GAMMA, milestones=tuple(config.schedule), mu=config.mu, temperature=config.temp, inversion=inversion,
-        check_every=config.check_val_every_n_epoch, seed_per_task=repetition,
+        check_every=config.check_val_every_n_epoch, seed_per_task=repetition, fast=config.fast,
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def buffers_after(module: nn.Module) -> dict[str, Tensor]:
     return {
         f"after.{name}": sampled(value.clone(), NET_LIMIT)
         for name, value in module.named_buffers()
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith(("num_batches_tracked", "spread"))  # the second is a constant of ours
     }
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from classification.class_incremental.options import ClassIncrementalOptions
 from classification.task_incremental.options import TaskIncrementalOptions
-from classification.vdfd.compression import Factors
-from classification.vdfd.memory import TaskMemory
 from classification.vdfd.rotation import COPIES
 from classification.vdfd.setting import ClassIncremental, TaskIncremental
 from classification.vdfd.variant import CLASS_INCREMENTAL_CODE, TASK_INCREMENTAL_CODE, resolve_variant
 from classification.vdfd.vdfd_learner import VDFD
 from common.backbones.heads import Backbone
 from common.backbones.registry import build_backbone
+from common.continual.compression import Factors
+from common.continual.memory import TaskMemory
 from common.parity import Fixture
 from common.training.journal import SERIES, read_series
 from common.training.run import Run

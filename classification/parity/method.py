@@ -7,10 +7,10 @@ from torch import Tensor
 
 from classification.parity.building import FixedBatches, FixedData, built_learner, flags_of, stored_tasks
 from classification.parity.networks import gradients
-from classification.vdfd.compression import Factors, functional, low_rank_factors, row_sums
 from classification.vdfd.losses import local_cross_entropy, multi_head_cross_entropy
-from classification.vdfd.regulariser import negative_log_determinant
 from classification.vdfd.rotation import rotate_four_ways
+from common.continual.compression import Factors, functional, low_rank_factors, row_sums
+from common.continual.regulariser import negative_log_determinant
 from common.parity import Fixture, reproduces
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from classification.vdfd.hypermodel import GCN, bottleneck_gcn, normalised_adjacency, residual_gcn
 from classification.vdfd.optimization import backbone_names
 from common.backbones.registry import build_backbone
 from common.backbones.resnet_vdfd import PreActBlock, PreActBottleneck
+from common.continual.hypermodel import GCN, bottleneck_gcn, normalised_adjacency, residual_gcn
 from common.parity import Fixture, reproduces
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from classification.parity.building import FixedBatches, FixedData
 from classification.parity.networks import gradients
 from classification.task_incremental.options import SwinOptions
-from classification.vdfd.compression import Factors, MatrixFactors, draw_start, low_rank_factors, matrix_functional
-from classification.vdfd.hypermodel import bottleneck_gcn
 from classification.vdfd.optimization import WarmupCosine, backbone_names, make_optimizer
 from classification.vdfd.setting import TaskIncremental
 from classification.vdfd.swin_learner import VDFDSwin
 from classification.vdfd.variant import TASK_INCREMENTAL_CODE
 from common.backbones.swin_vdfd import SwinTransformer
+from common.continual.compression import Factors, MatrixFactors, draw_start, low_rank_factors, matrix_functional
+from common.continual.hypermodel import bottleneck_gcn
 from common.parity import Fixture, reproduces
 from common.training.run import Run
 

@@ -1,23 +1,20 @@
-"""Gradients of the mean class outputs, summarised per parameter (`summary.py`).
+"""Gradients of the mean class outputs of one head, summarised per parameter.
 
-Source: VDFD supplement (first-order expansion around the old weights); XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py and
-agents/vdfd_swin.py, `calculate_importance`. Speed: the original runs one full backward pass per class and mini-batch
-and averages the weight gradients afterwards. Here many mini-batches are taken together (in evaluation mode samples do
-not meet), and the row mean of a convolution's gradient is taken without forming that gradient, see
-`_conv_row_gradients`.
+Source: XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py and agents/vdfd_swin.py, `calculate_importance`. Speed: the original
+runs one full backward pass per class and mini-batch and averages the weight gradients afterwards. Here many
+mini-batches are taken together (in evaluation mode samples do not meet), and the gradients of convolutions are
+summarised without being formed (`common/continual/gradients.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from classification.vdfd.summary import ROW_MEANS, Summary, row_means
 from common.backbones.heads import Backbone
+from common.continual.gradients import output_gradients
+from common.continual.summary import ROW_MEANS, Summary, row_means
 
 __all__ = ["class_gradients", "row_means"]
 
@@ -52,87 +49,9 @@ def class_gradients(
     Raises:
         ValueError: if the model is in training mode.
     """
-    if model.training:
-        raise ValueError("class gradients need the model in evaluation mode")
-    parameters = dict(model.named_parameters())
-    convolutions = _tapped_convolutions(model, names)
-    plain = [name for name in names if name not in convolutions]
-    wanted_before = {name: parameter.requires_grad for name, parameter in parameters.items()}
-    try:
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(name in plain)
-        with torch.enable_grad(), ExitStack() as stack:
-            taps = {name: stack.enter_context(_Tap(module)) for name, module in convolutions.items()}
-            logits = model.last[head](model.embed(images))[:, columns]
-            outputs = (logits * weights.unsqueeze(1).to(logits.dtype)).sum(dim=0)
-            sources = [taps[name].output for name in convolutions] + [parameters[name] for name in plain]
-            shapes = {name: (len(outputs), *summary.shape(parameters[name])) for name in names}
-            result = {name: images.new_empty(shape) for name, shape in shapes.items()}
-            for index in range(len(outputs)):
-                more = index + 1 < len(outputs)
-                gradients = torch.autograd.grad(outputs[index], sources, retain_graph=more, materialize_grads=True)
-                for name, gradient in zip(convolutions, gradients, strict=False):
-                    tap, module = taps[name], convolutions[name]
-                    result[name][index] = _conv_row_gradients(gradient, tap.window_sums, module)
-                for name, gradient in zip(plain, gradients[len(convolutions) :], strict=True):
-                    result[name][index] = summary.of(gradient)
-    finally:
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(wanted_before[name])
-    return {name: gradient.movedim(0, -1) for name, gradient in result.items()}
 
+    def weighted_outputs() -> Tensor:
+        logits = model.last[head](model.embed(images))[:, columns]
+        return (logits * weights.unsqueeze(1).to(logits.dtype)).sum(dim=0)
 
-class _Tap:
-    """While entered, notes a convolution's output and the sums of its input over every kernel window."""
-
-    def __init__(self, module: nn.Conv2d) -> None:
-        self.module = module
-        self.output: Tensor
-        self.window_sums: Tensor
-
-    def __enter__(self) -> _Tap:
-        self._handle = self.module.register_forward_hook(self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._handle.remove()
-
-    def _note(self, module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        with torch.no_grad():
-            ones = inputs[0].new_ones(1, 1, *module.kernel_size)
-            summed = inputs[0].sum(dim=1, keepdim=True)
-            self.window_sums = F.conv2d(summed, ones, None, module.stride, module.padding, module.dilation)
-        # why: the first convolution's output depends on nothing that needs a gradient, so it becomes a leaf
-        self.output = output if output.requires_grad else output.detach().requires_grad_()
-        return self.output
-
-
-def _conv_row_gradients(output_gradient: Tensor, window_sums: Tensor, module: nn.Conv2d) -> Tensor:
-    """Mean over a convolution's input channels and kernel of the gradient of its weight.
-
-    The gradient of w[r, i, u, v] is the sum over samples and places of output_gradient[b, r, y, x] times the input
-    entry under (i, u, v) there. Its mean over (i, u, v) needs only the sum of the input over the whole window:
-    one inner product per row instead of a convolution as large as the forward pass.
-
-    Args:
-        output_gradient: (B, rows, H, W).
-        window_sums: (B, 1, H, W).
-
-    Returns:
-        (rows,).
-    """
-    return torch.einsum("brhw,bhw->r", output_gradient, window_sums[:, 0]) / module.weight[0].numel()
-
-
-def _tapped_convolutions(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Conv2d]:
-    """The wanted parameters that are weights of ungrouped, zero-padded convolutions, with their modules."""
-    wanted = set(names)
-    return {
-        f"{path}.weight": module
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
-        and f"{path}.weight" in wanted
-        and module.groups == 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    }
+    return output_gradients(model, names, weighted_outputs, summary)

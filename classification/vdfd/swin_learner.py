@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 
 from classification.vdfd.optimization import Schedule, WarmupCosine
-from classification.vdfd.summary import WHOLE_MATRICES
 from classification.vdfd.vdfd_learner import VDFD
+from common.continual.summary import WHOLE_MATRICES
 
 
 class VDFDSwin(VDFD):

@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from classification.vdfd.compression import draw_start, low_rank_factors
-from classification.vdfd.hypermodel import HYPERMODELS, normalised_adjacency
 from classification.vdfd.importance import class_gradients
 from classification.vdfd.learner import FineTuning
-from classification.vdfd.memory import Basis, Memory
 from classification.vdfd.optimization import LaggedMultiStep, backbone_names, make_optimizer, used_names
-from classification.vdfd.regulariser import (
+from classification.vdfd.variant import Variant
+from common.continual.compression import draw_start, low_rank_factors
+from common.continual.hypermodel import HYPERMODELS, normalised_adjacency
+from common.continual.memory import Basis, Memory
+from common.continual.regulariser import (
     class_affinity,
     precision_matrices,
     prototypes_of,
     quadratic_regulariser,
     squared_distance,
 )
-from classification.vdfd.summary import ROW_MEANS
-from classification.vdfd.variant import Variant
+from common.continual.summary import ROW_MEANS
 from common.training.journal import progress_bar
 
 

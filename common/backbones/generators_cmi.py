@@ -9,22 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from common.backbones.enlarging import SPREAD, enlarged_convolution
 
 SLOPE = 0.2
 """Of every leaky ReLU."""
 
-SPREAD = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-"""Row k: which rows of a 3x3 kernel meet the same pixel of the small image in row k of the 4x4 kernel."""
-
-
 class UpsamplingSequence(nn.Sequential):
-    """Layers in order, every doubling in size joined with the convolution that follows it.
-
-    A 3x3 convolution of an image enlarged to twice its size by nearest neighbours sees only 2x2 different pixels: it
-    equals a transposed 4x4 convolution of stride 2 whose weights are sums of its own, at 4/9 of the multiplications.
-    """
+    """Layers in order, every doubling in size joined with the convolution that follows it."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
@@ -39,21 +32,6 @@ class UpsamplingSequence(nn.Sequential):
             else:
                 x = layer(x)
         return x
-
-
-def enlarged_convolution(x: Tensor, weight: Tensor, spread: Tensor) -> Tensor:
-    """3x3 convolution, zero padding 1, of `x` enlarged to twice its size by nearest neighbours.
-
-    Args:
-        x: (B, I, h, w).
-        weight: (O, I, 3, 3).
-        spread: `SPREAD` on the device.
-
-    Returns:
-        (B, O, 2 h, 2 w).
-    """
-    wide = torch.einsum("ka,oiab,lb->iokl", spread, weight, spread)
-    return F.conv_transpose2d(x, wide, stride=2, padding=1)
 
 
 def upsampling_layers(widths: Sequence[int], channels: int) -> UpsamplingSequence:

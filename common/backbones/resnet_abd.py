@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.backbones.heads import Backbone
+from common.backbones.staged import every_nth, spatial_mean
 
 
 class _Block(nn.Module):
@@ -26,7 +27,7 @@ class _Block(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         if self.stride != 1 or self.pad:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+            x = F.pad(every_nth(x, self.stride), (0, 0, 0, 0, self.pad, self.pad))
         return F.relu(residual + x)
 
 
@@ -56,7 +57,7 @@ class ABDResNet(Backbone):
     def embed(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 64), the mean over space of the last stage."""
         x = F.relu(self.bn1(self.conv1(images)))
-        return self.layer3(self.layer2(self.layer1(x))).mean(dim=(2, 3))
+        return spatial_mean(self.layer3(self.layer2(self.layer1(x))))
 
 
 def resnet32(out_dim: int) -> ABDResNet:

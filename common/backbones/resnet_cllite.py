@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.backbones.staged import StagedBackbone, initialise_residual
+from common.backbones.staged import StagedBackbone, every_nth, initialise_residual
 
 
 class _CifarBlock(nn.Module):
@@ -31,7 +31,7 @@ class _CifarBlock(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
         residual = self.bn_b(self.conv_b(F.relu(self.bn_a(self.conv_a(x)))))
         if self.stride != 1 or self.extra_channels:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
+            x = F.pad(every_nth(x, self.stride), (0, 0, 0, 0, 0, self.extra_channels))
         return residual + x
 
 

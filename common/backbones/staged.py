@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -40,6 +42,27 @@ class StagedBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised images -> (N, num_features, h, w) map of the last stage."""
         return self.stage_outputs(images)[-1]
+
+
+def spatial_mean(feature_map: Tensor) -> Tensor:
+    """(N, F, h, w) -> (N, F), the mean over space.
+
+    why a hook: the gradient of a mean is one number repeated without memory of its own. The additions of a residual
+    network hand it on as it is, and norm layers are slow where gradient and input lie differently in memory.
+    """
+    if feature_map.requires_grad:
+        is_last = feature_map.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if is_last else torch.contiguous_format
+        feature_map.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
+    return feature_map.mean(dim=(2, 3))
+
+
+def every_nth(x: Tensor, stride: int) -> Tensor:
+    """Every `stride`-th row and column of (N, C, H, W), from the first.
+
+    why not a slice: the gradient of a slice is always laid out channels first.
+    """
+    return F.avg_pool2d(x, 1, stride)
 
 
 def initialise_residual(network: nn.Module, last_norms: list[nn.BatchNorm2d], nonlinearity: str = "relu") -> None:

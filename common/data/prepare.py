@@ -16,6 +16,8 @@ from common.data.embedded import SAMPLE_FOLDER
 from common.data.files import Archive, file_sha256, open_archive
 from common.data.folders import FOLDERS, class_folders
 from common.data.idx import find_idx
+from common.data.import_camvid import FOLDER as CAMVID_FOLDER
+from common.data.import_camvid import import_camvid
 from common.data.import_folders import import_folders
 from common.data.import_packed import download_cifar, download_idx, import_cifar10, import_cifar100, import_idx
 from common.training.errors import UserError
@@ -137,6 +139,13 @@ DATASETS: dict[str, Preparation] = {
         "--from the authors' archive (linked in their README), or a folder with train/<class>/ and val/<class>/",
         partial(_folder_paths, "FiveDatasets"),
         partial(import_folders, "FiveDatasets"),
+    ),
+    "CamVid": Preparation(
+        "--from camvid_domains.zip: four sequences with masks (segmentation)",
+        lambda root: [root / CAMVID_FOLDER],
+        import_camvid,
+        None,
+        ("fa5b597f54b960b37275da32c57ffdff5f01d0d87cd0561ea140f6a8437a08f1",),
     ),
     "Sample": Preparation("comes with the package", lambda root: [SAMPLE_FOLDER], None),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 PROBABILITY_FLOOR = 0.01
-"""Probabilities are clamped to [0.01, 0.99] in `clamped_jensen_shannon`, and not normalised again."""
+"""Probabilities are clamped to [0.01, 0.99] in `clamped_jensen_shannon` by default."""
 
 
 def temperature_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean") -> Tensor:
@@ -34,12 +35,13 @@ def sample_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Ten
 
 
 def clamped_jensen_shannon(
-    student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean"
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean",
+    floor: float = PROBABILITY_FLOOR,
 ) -> Tensor:
     """Jensen-Shannon divergence of clamped probabilities, KL(M || P) / 2 + KL(M || Q) / 2.
 
-    P, Q and their mean M are clamped to [0.01, 0.99] after M was formed and not normalised again, so the value can
-    exceed 1. No factor T^2.
+    P, Q and their mean M are clamped to [floor, 1 - floor] after M was formed and not normalised again, so the value
+    can exceed 1. No factor T^2.
 
     Source: zju-vipa/CMI@9e79fa9 datafree/criterions.py `jsdiv`, reduction "batchmean"; gaurav104/LRA@40a8941, "mean".
 
@@ -47,8 +49,9 @@ def clamped_jensen_shannon(
         student, teacher: (B, K) logits; the gradient reaches both.
         temperature: T > 0.
         reduction: "batchmean" or "mean", see `temperature_kl`.
+        floor: 0: no clamp (but logarithms stay finite).
     """
-    low, high = PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR
+    low, high = max(floor, torch.finfo(student.dtype).tiny), 1 - floor
     p = F.softmax(student / temperature, dim=1)
     q = F.softmax(teacher / temperature, dim=1)
     middle = (p + q) / 2
@@ -57,10 +60,11 @@ def clamped_jensen_shannon(
 
 
 def jensen_shannon_agreement(
-    student: Tensor, teacher: Tensor, temperature: float = 3.0, reduction: str = "batchmean"
+    student: Tensor, teacher: Tensor, temperature: float = 3.0, reduction: str = "batchmean",
+    floor: float = PROBABILITY_FLOOR,
 ) -> Tensor:
     """1 - min(JS, 1): a generator minimises it to find images on which the two networks disagree."""
-    return 1 - clamped_jensen_shannon(student, teacher, temperature, reduction).clamp(0, 1)
+    return 1 - clamped_jensen_shannon(student, teacher, temperature, reduction, floor).clamp(0, 1)
 
 
 def _divergence(log_q: Tensor, p: Tensor, reduction: str) -> Tensor:

@@ -56,8 +56,13 @@ def batch_norm_distance(x: Tensor, running_mean: Tensor, running_var: Tensor) ->
         x: (B, C, h, w) input of the layer; mean and biased variance are over B, h and w.
         running_mean, running_var: (C,) statistics of the training data; constants.
     """
-    mean, variance = _Moments.apply(x)
+    mean, variance = channel_moments(x)
     return torch.linalg.vector_norm(running_var - variance) + torch.linalg.vector_norm(running_mean - mean)
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, h, w) -> mean and biased variance per channel over B, h and w, (C,) each; differentiable once."""
+    return _Moments.apply(x)
 
 
 class _Moments(torch.autograd.Function):

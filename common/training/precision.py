@@ -56,6 +56,11 @@ class Precision:
         else:
             self._scaler.scale(loss).backward()
 
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take the loss scale out of the gradients of an optimiser's parameters; at most once per step."""
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(optimizer)
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """One optimiser step; with loss scaling, a step whose gradients overflowed is skipped."""
         self._scaler.step(optimizer)

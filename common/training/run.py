@@ -192,6 +192,15 @@ class Run:
         """Seconds this run has taken, earlier parts of a resumed run included."""
         return self._earlier_seconds + time.monotonic() - self._begin
 
+    def cost(self) -> dict[str, float]:
+        """For the metrics: seconds and hours of the whole run, largest memory of this process in GiB."""
+        seconds = self.seconds()
+        return {
+            "seconds": round(seconds, 1),
+            "hours": round(seconds / 3600, 4),
+            "memory_gib": round(peak_memory_gib(self.device), 4),
+        }
+
     # --- logging ------------------------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:

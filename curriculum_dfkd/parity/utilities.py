@@ -9,7 +9,7 @@ from torch import Tensor
 
 from common.parity import Fixture, reproduces
 from curriculum_dfkd.data import DATASETS
-from curriculum_dfkd.images import Normaliser, draw_jitter, jitter, pack_images, quantise
+from curriculum_dfkd.images import Normaliser, draw_jitter, jitter
 from curriculum_dfkd.metrics import ClassificationMeter, FidelityMeter
 from curriculum_dfkd.synthesis.contrast import FeatureBank, box_places, crop_places, resample
 

@@ -16,7 +16,7 @@ PADDING = 4
 AREA, ASPECT, TRIALS = (0.25, 1.0), (3 / 4, 4 / 3), 10
 """Of random resized crops: share of the image, width over height, draws before the whole image is taken."""
 
-BANK_SIZE, NEGATIVES, HEAD_WIDTH = 40_960, 4_096, 256
+BANK_SIZE, HEAD_WIDTH = 40_960, 256
 
 
 class Places(NamedTuple):

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.data.grids import quantise, save_image
 from common.data.loader import DeviceLoader
 from common.data.transforms import BatchTransform, TransformSpec
 from common.training.errors import UserError
 from common.training.seeding import draw_seed
 from curriculum_dfkd.data import EndlessBatches
-from curriculum_dfkd.images import quantise, save_image
 
 
 class ImagePool:

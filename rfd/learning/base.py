@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from common.backbones.staged import folded
 from common.metrics.accuracy import RunningMean
 from common.training.journal import progress_bar
 from common.training.precision import Precision, evaluating
@@ -17,6 +19,7 @@ from rfd.evaluation import Evaluation, confusion_matrix
 from rfd.factors import is_finetuning, learning_rate
 from rfd.inversion import GenerativeInversion, Replay
 from rfd.learning.dump import dump_batch
+from rfd.networks import frozen
 from rfd.recipe import Recipe
 
 
@@ -86,6 +89,8 @@ class IncrementalLearner:
         self.best: float | None = None
         self.latest: Evaluation | None = None
         self.inversion: GenerativeInversion | None = None
+        self.teacher: nn.Module | None = None
+        self._folded_teacher: nn.Module | None = None
         self.loader: BatchSource
         self.optimizer: torch.optim.Optimizer
         self.loss_meter = RunningMean(self.device)
@@ -157,6 +162,23 @@ class IncrementalLearner:
             self.files.save_inversion(self.task, inversion)
         self.run.save()
 
+    def keep_teacher(self, network: nn.Module) -> None:
+        """Freeze a network, and ask it from now on."""
+        self.teacher, self._folded_teacher = frozen(network), None
+
+    def frozen_network(self) -> Any:
+        """The teacher as a step asks it: with --fast its norm layers, and the generator's, are folded into the
+        convolutions; to be asked only once the generator is trained."""
+        assert self.teacher is not None
+        if not self.recipe.fast:
+            return self.teacher
+        if self._folded_teacher is None:
+            self._folded_teacher = frozen(folded(self.teacher))
+            if self.inversion is not None:
+                maker = frozen(folded(self.inversion.generator))
+                self.inversion.sample_with(maker, self.logits_of(self._folded_teacher))
+        return self._folded_teacher
+
     def synthesise(self, count: int) -> Replay:
         """Synthetic images of old classes with the frozen network's opinion."""
         assert self.inversion is not None
@@ -185,6 +207,8 @@ class IncrementalLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.network.train()
+        if self.teacher is not None:
+            self.frozen_network()  # why here: all steps of an epoch ask the same form, also after a resume
 
     def terms(self, images: Tensor, target: Tensor, replay: Replay | None) -> dict[str, Tensor]:
         """Weighted terms of the loss, () tensors in float32."""
@@ -195,6 +219,10 @@ class IncrementalLearner:
 
     def finish_task(self) -> None:
         """Work after the last epoch (resumable)."""
+
+    def logits_of(self, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Images -> (N, classes that the teacher knows) logits."""
+        return teacher
 
     def seen_logits(self, images: Tensor) -> Tensor:
         """(N, classes seen so far) logits of a test batch."""
@@ -232,8 +260,9 @@ class IncrementalLearner:
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.SGD:
         """SGD over one group, momentum at zero."""
         recipe = self.recipe
+        kernel = {"fused": True} if recipe.fast else {"foreach": True}
         return torch.optim.SGD(
-            parameters, lr=recipe.base_lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
+            parameters, lr=recipe.base_lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, **kernel
         )
 
     def evaluate(self, current_only: bool = False) -> Evaluation:

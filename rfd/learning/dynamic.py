@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.backbones.staged import folded
 from common.training.checkpoint import load_weights, read_checkpoint
 from rfd.factors import Lambdas, class_weights, count_labels, finetuning_factors
 from rfd.inversion import GenerativeInversion, Replay
 from rfd.learning.base import IncrementalLearner
-from rfd.networks import IncrementalNetwork, frozen
+from rfd.networks import IncrementalNetwork
 
 
 class DynamicHeadLearner(IncrementalLearner):
@@ -47,8 +46,6 @@ class DynamicHeadLearner(IncrementalLearner):
         super().__init__(*arguments, **more)
         self.make_generator, self.batch_size = make_generator, batch_size
         self.inversion_file, self.inversion_file_is_used = inversion_file, False
-        self.teacher: IncrementalNetwork | None = None
-        self.adviser: IncrementalNetwork | None = None
         self.counts = self.weights = torch.zeros(0, device=self.device)
 
     # --- a task -------------------------------------------------------------------------------------------------
@@ -70,21 +67,10 @@ class DynamicHeadLearner(IncrementalLearner):
 
     def take_teacher(self, network: IncrementalNetwork) -> None:
         """Keep a frozen network as the teacher, with a fresh generator. # rng: the generator's weights"""
-        self.teacher = frozen(network)
-        self.adviser = None
+        self.keep_teacher(network)
         self.inversion = GenerativeInversion(
-            self.make_generator(), self.teacher, self.teacher, self.recipe.inversion, self.precision
+            self.make_generator(), network, network, self.recipe.inversion, self.precision
         )
-
-    def frozen_network(self) -> IncrementalNetwork:
-        """The teacher as a step asks it: with --fast, its norm layers are folded into its convolutions."""
-        assert self.teacher is not None and self.inversion is not None
-        if not self.recipe.fast:
-            return self.teacher
-        if self.adviser is None:
-            self.adviser = frozen(folded(self.teacher))
-        self.inversion.asked = self.adviser
-        return self.adviser
 
     def make_extras(self) -> None:
         """Modules that live for one task, beside the network."""
@@ -113,8 +99,6 @@ class DynamicHeadLearner(IncrementalLearner):
     def begin_epoch(self) -> None:
         """Learning rate, and what is frozen: in the finetuning phase the backbone, in the first task the head too."""
         super().begin_epoch()
-        if self.task > 1:
-            self.frozen_network()  # why here: all steps of an epoch ask the same form, also after a resume
         backbone, head = self.network.backbone, self.network.head
         backbone.requires_grad_(not self.finetuning)
         head.requires_grad_(self.is_learning)

@@ -53,7 +53,6 @@ class FineTuning(IncrementalLearner):
     ) -> None:  # fmt: skip
         super().__init__(*arguments, **more)
         self.make_network, self.batch_size = make_network, batch_size
-        self.teacher: Backbone | None = None
         self.taught = 0
         if self.replays:
             nothing_yet = frozen(copy.deepcopy(self.network))
@@ -91,11 +90,15 @@ class FineTuning(IncrementalLearner):
 
     def take_teacher(self, network: Backbone, task: int) -> None:
         """Keep a frozen network that knows the classes up to a task."""
-        teacher: Backbone = frozen(network)  # type: ignore[assignment]
-        self.teacher, self.taught = teacher, task
-        classes = self.data.boundaries[task]
+        self.keep_teacher(network)
+        self.taught = task
         if self.inversion is not None:
-            self.inversion.watch(teacher, lambda images: teacher(images)[:, :classes])
+            self.inversion.watch(network, self.logits_of(network))
+
+    def logits_of(self, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Images -> logits of the classes that the teacher has met; its other outputs are not used."""
+        classes = self.data.boundaries[self.taught]
+        return lambda images: teacher(images)[:, :classes]
 
     def keeps_inversion_optimizer(self) -> bool:
         """Adam's state goes on into the next task."""
@@ -113,9 +116,8 @@ class FineTuning(IncrementalLearner):
 
     def old_logits(self, images: Tensor) -> Tensor:
         """(N, n_old) logits of the teacher."""
-        assert self.teacher is not None
         with torch.no_grad(), self.precision.autocast():
-            return self.teacher(images).float()[:, : self.n_old]
+            return self.frozen_network()(images).float()[:, : self.n_old]
 
     # --- resume -------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from adversarial_dfkd.experiment import TEACHER_ADVICE
 from adversarial_dfkd.main import get_config, main
+from adversarial_dfkd.networks import build_teacher
 from common.training.errors import RunStopped, UserError
+from common.training.teachers import find_teacher, load_teacher
 from tests.helpers import REPOSITORY
 
 pytestmark = pytest.mark.smoke
@@ -106,6 +109,7 @@ def test_short_form_of_every_agent(name, tmp_path):
     assert len(metrics["acc_history"]) == 2
     assert metrics["acc_mean"] == pytest.approx(sum(metrics["acc_history"]) / 2)
     assert metrics["best_acc"] == max(metrics["acc_history"]) and metrics["acc"] == metrics["acc_history"][-1]
+    assert metrics["hours"] == pytest.approx(metrics["seconds"] / 3600, abs=1e-4) and metrics["memory_gib"] > 0
 
 
 def test_resume_and_test_mode(tmp_path):
@@ -119,7 +123,7 @@ def test_resume_and_test_mode(tmp_path):
         except RunStopped:
             stops += 1
     assert stops == 4
-    timed = {"seconds", "seconds_history"}
+    timed = {"seconds", "hours", "memory_gib", "seconds_history"}
     assert {key: metrics[key] for key in metrics.keys() - timed} == {key: again[key] for key in again.keys() - timed}
     assert (whole / "series.jsonl").read_text() == (parts / "series.jsonl").read_text()
     tested = main([DESK, "--smoke", "--output_dir", str(parts), "--mode", "test"])
@@ -128,11 +132,18 @@ def test_resume_and_test_mode(tmp_path):
         main([DESK, "--smoke", "--output_dir", str(tmp_path / "empty"), "--mode", "test"])
 
 
-def test_a_missing_teacher_is_named(tmp_path):
-    with pytest.raises(UserError, match="no teacher fashion_mnist_lenet5"):
-        from adversarial_dfkd.teachers import find_teacher
+def test_a_missing_teacher_is_named():
+    config, _, _ = get_config([DESK, "--set", "teacher_name=nothing"])
+    with pytest.raises(UserError, match="no teacher nothing"):
+        find_teacher(config.teacher_name, [Path(config.teacher_dir)], TEACHER_ADVICE)
 
-        find_teacher(str(tmp_path), "fashion_mnist_lenet5")
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("desk_*.json")))
+def test_the_desk_rows_name_a_shipped_teacher(name, monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    config, _, _ = get_config([str(CONFIGS / f"{name}.json")])
+    found = find_teacher(config.teacher_name, [Path(config.teacher_dir)], TEACHER_ADVICE)
+    assert load_teacher(found, build_teacher(config.teacher, 10, 1)).card.dataset == "fashion_mnist"
 
 
 def test_the_script_runs_a_row(tmp_path):

@@ -16,7 +16,7 @@ from common.training.precision import Precision
 from curriculum_dfkd.curriculum import Pace, adversarial_weight, self_paced_weight, student_losses, weighted_loss
 from curriculum_dfkd.data import DATASETS
 from curriculum_dfkd.factory import build_generator, build_synthesiser
-from curriculum_dfkd.images import Normaliser, jitter, pack_images, quantise
+from curriculum_dfkd.images import Normaliser, jitter
 from curriculum_dfkd.metrics import ClassificationMeter, FidelityMeter
 from curriculum_dfkd.networks import NETWORKS, build_network
 from curriculum_dfkd.options import DataFreeOptions, check, rounds_of, translate

@@ -12,24 +12,16 @@ import pytest
 import safetensors.torch
 import torch
 
+from common.data.grids import save_image
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from common.training.teachers import SHIPPED, load_teacher, read_card, teacher_path
 from curriculum_dfkd import main as data_free
 from curriculum_dfkd import train_scratch, vanilla_kd
 from curriculum_dfkd.data import DATASETS, loader_for, open_images
-from curriculum_dfkd.images import save_image
+from curriculum_dfkd.experiment import teacher_weights
 from curriculum_dfkd.networks import build_network
 from curriculum_dfkd.options import METHODS
-from curriculum_dfkd.teachers import (
-    SHIPPED,
-    TOLERANCE,
-    check_accuracy,
-    find_teacher,
-    load_teacher,
-    read_card,
-    save_teacher,
-    teacher_path,
-)
 from repro.registry import read_registry, select_cells
 from tests.helpers import REPOSITORY
 
@@ -112,7 +104,8 @@ def test_every_method_leaves_a_record_and_a_grid(method, tmp_path):
     assert record["status"] == "finished" and record["paper"] == "cudfkd" and "smoke" in record["labels"]
     assert record["method"] == data_free.METHOD_NAMES[method] and record["data"]["train_images"] == 0
     assert metrics["student_updates"] == 2 and metrics["acc_history"] == [metrics["acc"]]
-    assert {"acc_mean", "acc_variance", "acc_std", "best_acc", "agreement", "loyalty", "seconds"} <= metrics.keys()
+    assert {"acc_mean", "acc_variance", "acc_std", "best_acc", "agreement", "loyalty"} <= metrics.keys()
+    assert metrics["hours"] == pytest.approx(metrics["seconds"] / 3600, abs=1e-4) and metrics["memory_gib"] > 0
     assert list((tmp_path / "images").glob("*.png")) and (tmp_path / "best_student.safetensors").is_file()
 
 
@@ -133,6 +126,7 @@ def usual(tmp_path_factory) -> dict[str, Path]:
     ("dafl", ["--betas", "cud"]), ("dafl", ["--balance", "5"]), ("dafl", ["--act", "5"]), ("dafl", ["--nz", "7"]),
     ("dafl", ["--precision", "bf16"]), ("cmi", ["--cr_T", "0.1"]), ("cmi", ["--cr", "3"]), ("deepinv", ["--T", "3"]),
     ("deepinv", ["--keep_image", "best"]), ("deepinv", ["--bn", "9"]),
+    ("cmi", ["--n_neg", "1"]), ("deepinv", ["--tv_weight", "9"]), ("deepinv", ["--l2_weight", "9"]),
 ], ids=str)  # fmt: skip
 def test_a_flag_changes_the_run(method, flags, usual, tmp_path):
     data_free.main(arguments(tmp_path, method, *flags))
@@ -183,53 +177,23 @@ def test_pre_inverted_images_are_a_transfer_set(tmp_path):
 # --- teachers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def teacher(tmp_path) -> Path:
-    torch.manual_seed(0)
-    path = teacher_path(tmp_path, "cifar10", "resnet8")
-    save_teacher(
-        path, build_network("resnet8", 10), network="resnet8", dataset="cifar10", num_classes=10, in_channels=3,
-        accuracy=80.0, test_images=10, test_sha256="abc", recipe={}, run_id="r",
-    )  # fmt: skip
-    return path
-
-
-def test_a_teacher_below_its_card_is_refused(teacher):
-    loaded = load_teacher(teacher, build_network("resnet8", 10))
-    assert "80.00 % on its card" in check_accuracy(loaded, 80 - TOLERANCE + 0.01, "abc")
-    with pytest.raises(UserError, match="its card says 80.00"):
-        check_accuracy(loaded, 80 - TOLERANCE - 0.01, "abc")
-    assert "other test images" in check_accuracy(loaded, 10.0, "def")
-
-
-def test_a_card_belongs_to_its_weights(teacher):
-    other = teacher.with_name("other.safetensors")
-    state = build_network("resnet8", 10).state_dict()
-    other.write_bytes(safetensors.torch.save({key: value + 1 for key, value in state.items()}))
-    teacher.write_bytes(other.read_bytes())
-    with pytest.raises(UserError, match="not the file its card describes"):
-        load_teacher(teacher, build_network("resnet8", 10))
-    assert load_teacher(other, build_network("resnet8", 10)).card is None
-    teacher.with_suffix(".json").write_text("{}")
-    with pytest.raises(UserError, match="not a teacher's card"):
-        read_card(teacher.with_suffix(".json"))
-
-
-def test_weights_as_the_originals_write_them(tmp_path):
-    network = build_network("resnet8", 10)
-    path = tmp_path / "cifar10_resnet8.pth"
-    torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, path)
-    other = build_network("resnet8", 10)
-    load_teacher(path, other)
-    assert torch.equal(other.conv1.weight, network.conv1.weight)
-
-
 def test_a_missing_teacher_says_how_to_make_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="train_scratch.py --model vgg11 --dataset cifar10"):
-        find_teacher("cifar10", "vgg11")
+        teacher_weights("cifar10", "vgg11")
     with pytest.raises(UserError, match="no such file"):
-        find_teacher("cifar10", "vgg11", "nothing.pth")
+        teacher_weights("cifar10", "vgg11", "nothing.pth")
+
+
+def test_own_teachers_come_before_shipped_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = teacher_weights("fashion_mnist", "lenet5")
+    assert shipped.parent == SHIPPED
+    own = Path("checkpoints/scratch/fashion_mnist_lenet5.pth")
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert teacher_weights("fashion_mnist", "lenet5") == own
+    assert teacher_weights("fashion_mnist", "lenet5", str(shipped)) == shipped
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: path.stem)
@@ -238,11 +202,7 @@ def test_a_shipped_teacher_fits_its_card(path):
     network = build_network(card.network, card.num_classes, card.in_channels)
     assert load_teacher(path, network).card == card
     assert sum(parameter.numel() for parameter in network.parameters()) == card.parameters
-    assert path == find_teacher(card.dataset, card.network) and card.accuracy > 80
-
-
-def test_shipped_teachers_are_small():
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 4 * 2**20
+    assert path == teacher_weights(card.dataset, card.network) and card.accuracy > 80
 
 
 def test_scratch_writes_a_card(tmp_path):

@@ -7,7 +7,8 @@ import torch
 
 import classification.vdfd.learner as learner_module
 import classification.vdfd.vdfd_learner as vdfd_module
-from classification.vdfd import hypermodel, importance, memory, optimization
+from classification.vdfd import optimization
+from common.continual import gradients, hypermodel, memory
 from repro.parity import PASSED, WAITING, load_adapters, replay, select_entries
 from repro.registry import read_registry
 from repro.self_test import self_test
@@ -44,7 +45,7 @@ MUTATIONS = {
     ),
     "functional": (memory, "functional", ["vdfd.reg.class_t3", "vdfd.traj.task"]),
     "cross-entropy": (learner_module, "local_cross_entropy", ["vdfd.step.task_task1", "vdfd.traj.class_ssl"]),
-    "row means": (importance, "_conv_row_gradients", ["vdfd.importance.task", "vdfd.after_task.class"]),
+    "row means": (gradients, "_conv_row_gradients", ["vdfd.importance.task", "vdfd.after_task.class"]),
     "affinity": (vdfd_module, "class_affinity", ["vdfd.reg.task_t1"]),
     "learning rate": (optimization, "parameter_groups", ["vdfd.optim.task_groups"]),
     "decay": (optimization.LaggedMultiStep, "step", ["vdfd.sched.task_multistep", "vdfd.sched.class_multistep"]),

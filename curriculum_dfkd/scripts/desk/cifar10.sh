@@ -2,7 +2,7 @@
 # Desk bench: WRN-16-2 to WRN-16-1 on CIFAR-10, every method with 1000 student updates of 64 images, on a CPU.
 # Run from curriculum_dfkd:
 #
-#   sh scripts/desk/cifar10.sh teacher             # trains the teacher into teachers/ (hours on a CPU, minutes on a GPU)
+#   sh scripts/desk/cifar10.sh teacher             # trains the teacher into common/teachers (hours on a CPU, minutes on a GPU)
 #   sh scripts/desk/cifar10.sh                     # all other rows
 #   repro run cudfkd-desk-cifar10                  # the same through the runner
 #
@@ -22,7 +22,7 @@ desk() {
 if [ "$ROW" = teacher ]; then
     wanted teacher
     run train_scratch.py - --model wrn16_2 --dataset cifar10 --recipe modern --lr 0.1 --epochs 40 \
-        --teacher_dir teachers --seed "${SEED:-0}" --overrides "$@"
+        --teacher_dir ../common/teachers --seed "${SEED:-0}" --overrides "$@"
 fi
 
 # the ceiling: real images

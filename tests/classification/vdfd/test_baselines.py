@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from classification.task_incremental.main import main
 from classification.vdfd.joint_learner import JointTraining
-from classification.vdfd.regulariser import quadratic_regulariser, squared_distance
 from common.backbones.registry import build_backbone
+from common.continual.regulariser import quadratic_regulariser, squared_distance
 from tests.classification.runs import assert_same_run, differs, learner_state, model_state, run_in_pieces
 
 TINY = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from classification.vdfd.compression import draw_start, functional, low_rank_factors, row_sums
+from common.continual.compression import draw_start, functional, low_rank_factors, row_sums
 
 pytestmark = pytest.mark.unit
 

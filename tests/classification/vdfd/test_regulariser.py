@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from classification.vdfd.hypermodel import GCN, bottleneck_gcn, normalised_adjacency, residual_gcn
-from classification.vdfd.regulariser import (
+from common.continual.hypermodel import GCN, bottleneck_gcn, normalised_adjacency, residual_gcn
+from common.continual.regulariser import (
     class_affinity,
     negative_log_determinant,
     precision_matrices,

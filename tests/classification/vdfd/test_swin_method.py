@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from classification.vdfd.compression import MatrixFactors, draw_start, low_rank_factors, matrix_functional
 from classification.vdfd.importance import class_gradients
-from classification.vdfd.memory import Memory, TaskMemory
 from classification.vdfd.optimization import WarmupCosine, backbone_names
-from classification.vdfd.summary import ROW_MEANS, WHOLE_MATRICES
 from common.backbones.swin_vdfd import SwinTransformer
+from common.continual.compression import MatrixFactors, draw_start, low_rank_factors, matrix_functional
+from common.continual.memory import Memory, TaskMemory
+from common.continual.summary import ROW_MEANS, WHOLE_MATRICES
 
 pytestmark = pytest.mark.unit
 

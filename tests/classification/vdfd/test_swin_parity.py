@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from classification.vdfd import memory, optimization, summary
+from classification.vdfd import optimization
 from common.backbones import swin_vdfd
+from common.continual import memory, summary
 from repro.parity import PASSED, load_adapters, replay, select_entries
 from repro.registry import read_registry
 from repro.self_test import SENSITIVE, self_test

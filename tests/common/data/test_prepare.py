@@ -46,7 +46,8 @@ def tar_tree(folder, target):
 
 class TestPrepare:
     def test_every_data_set_can_be_prepared(self):
-        assert set(DATASETS) == set(DATASET_NAMES)
+        # CamVid has masks in place of labels; the segmentation subproject opens it
+        assert set(DATASETS) - {"CamVid"} == set(DATASET_NAMES)
 
     def test_unknown_name(self, tmp_path):
         with pytest.raises(UserError, match="unknown data set 'cifar'; known: CIFAR100"):

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from classification.vdfd.compression import Factors, MatrixFactors, functional, matrix_functional, row_sums
-from classification.vdfd.summary import ROW_MEANS, Summary
+from common.continual.compression import Factors, MatrixFactors, functional, matrix_functional, row_sums
+from common.continual.summary import ROW_MEANS, Summary
 
 
 @dataclass

@@ -1,14 +1,14 @@
 """Teachers: weights with a card beside them that says what they are and how good they were measured to be.
 
-A teacher `<dataset>_<network>.safetensors` has its card in `<dataset>_<network>.json`. A run measures the teacher
-before it starts and refuses one that falls short of its card.
+A teacher `<name>.safetensors` has its card in `<name>.json`. A run measures the teacher before it starts and refuses
+one that falls short of its card.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from common.training.checkpoint import load_weights, read_checkpoint
 from common.training.errors import UserError
 from common.training.files import write_atomically, write_json
 
-SHIPPED = Path(__file__).parent / "teachers"
-"""Small real teachers that come with the package."""
+SHIPPED = Path(__file__).resolve().parents[1] / "teachers"
+"""Small real teachers that come with the repository."""
 
-PLACES = (Path("checkpoints/scratch"), Path("checkpoints/pretrained"), SHIPPED)
-"""Where a teacher is looked for: the originals' two folders below the working directory, then the shipped ones."""
+SUFFIXES = ("", ".safetensors", ".pth", ".pt")
+"""What may follow the name of a teacher, in the order of looking."""
 
 TOLERANCE = 0.3
 """Percentage points by which a teacher's measured accuracy may fall short of its card."""
@@ -67,6 +67,11 @@ class Teacher:
     sha256: str
     card: Card | None
 
+    def describe(self) -> dict[str, Any]:
+        """What a run's record says of it."""
+        accuracy = None if self.card is None else self.card.accuracy
+        return {"teacher_file": self.path.name, "teacher_sha256": self.sha256, "teacher_card_accuracy": accuracy}
+
 
 def teacher_path(folder: Path, dataset: str, network: str) -> Path:
     """Where a teacher's weights belong."""
@@ -90,36 +95,39 @@ def save_teacher(path: Path, model: nn.Module, **facts: Any) -> Card:
     return card
 
 
-def find_teacher(dataset: str, network: str, given: str | None = None) -> Path:
-    """Weights given by `--teacher_weights`, else the first `<dataset>_<network>` in `PLACES`.
+def find_teacher(name: str, folders: Iterable[Path], advice: str) -> Path:
+    """The first file of that name, with one of `SUFFIXES`, in the first folder that has one.
+
+    Args:
+        name: of the file, with or without its suffix.
+        folders: where to look.
+        advice: what to do about a missing one, for the error line.
 
     Raises:
-        UserError: if there are none, saying how to make them.
+        UserError: if there is none.
     """
-    if given is not None:
-        if not Path(given).is_file():
-            raise UserError(f"--teacher_weights {given}: no such file")
-        return Path(given)
-    for folder in PLACES:
-        for suffix in (".safetensors", ".pth"):
-            path = teacher_path(folder, dataset, network).with_suffix(suffix)
+    folders = tuple(folders)
+    for folder in folders:
+        for suffix in SUFFIXES:
+            path = folder / f"{name}{suffix}"
             if path.is_file():
                 return path
-    raise UserError(
-        f"no teacher {network} for {dataset} in {', '.join(str(place) for place in PLACES[:2])} or among the shipped "
-        f"ones; train it with: python train_scratch.py --model {network} --dataset {dataset}, or give --teacher_weights"
-    )
+    shipped = [path for suffix in SUFFIXES[1:] if (path := SHIPPED / f"{name}{suffix}").is_file()]
+    hint = f"one of that name is shipped in {_from_here(SHIPPED)}; " if shipped else ""
+    places = ", ".join(str(_from_here(folder)) for folder in folders)
+    raise UserError(f"no teacher {name} (.safetensors, .pth, .pt) in {places}; {hint}{advice}")
 
 
 def load_teacher(path: Path, network: nn.Module) -> Teacher:
     """Load weights into a network and read the card beside them.
 
     Args:
-        path: .safetensors, or .pth with the weights under "state_dict" as the originals write them.
+        path: .safetensors, or a state dict written by torch, bare or under "state_dict" as the originals write it.
         network: built for the data set.
 
     Raises:
-        UserError: for a damaged file, weights that do not fit, or a card that belongs to other weights.
+        UserError: for a damaged file, weights that do not fit, a card that belongs to other weights, or a whole pickled
+            module (the form of one released teacher), which could run any code when it is opened.
     """
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -171,8 +179,21 @@ def _read_state(path: Path, content: bytes) -> Mapping[str, Tensor]:
             return safetensors.torch.load(content)
         except SafetensorError as error:
             raise UserError(f"cannot read {path}: {error}") from error
-    state = read_checkpoint(path)
+    try:
+        state = read_checkpoint(path)
+    except UserError as error:
+        hint = "a pickled module has to be turned into its state dict where its classes are known"
+        raise UserError(f"{error} ({hint})") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if isinstance(state, Mapping):
         return {str(key).removeprefix("module."): value for key, value in state.items()}
     return state
+
+
+def _from_here(folder: Path) -> Path:
+    """A folder as a user would type it, where it lies not far from the working directory."""
+    here = Path.cwd()
+    for base, prefix in ((here, Path()), (here.parent, Path(".."))):
+        if folder.is_absolute() and folder.is_relative_to(base):
+            return prefix / folder.relative_to(base)
+    return folder

@@ -1,7 +1,7 @@
 """The data-free distillation loss: distance of the linearised old outputs from their stored values.
 
 Source: VDFD supplement (variational bound with a learned precision); XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py
-`reg_loss`. Deviations: D1, D2, D3, D5, D22 of the README.
+`reg_loss`. Deviations: D1, D2, D3, D5, D22 of classification/README.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from classification.vdfd.hypermodel import GCN
+from common.continual.hypermodel import GCN
 
 NORM_FLOOR = 1e-12
 """Smallest norm by which a row is divided (torch's default)."""
@@ -26,7 +26,13 @@ def class_affinity(prototypes: Tensor) -> Tensor:
     return prototypes @ prototypes.mT
 
 
-def precision_matrices(hypermodel: GCN, adjacency: Tensor, prototypes: Tensor, normalise_rows: bool = True) -> Tensor:
+def precision_matrices(
+    hypermodel: GCN,
+    adjacency: Tensor,
+    prototypes: Tensor,
+    normalise_rows: bool = True,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Lambda = Z Z^T of every stored task, Z the hypermodel's output.
 
     Args:
@@ -34,11 +40,13 @@ def precision_matrices(hypermodel: GCN, adjacency: Tensor, prototypes: Tensor, n
         adjacency: (T, C, C) normalised adjacency of each task's class graph.
         prototypes: (T, C, F) unit classifier rows.
         normalise_rows: scale the rows of Z to length one, which gives Lambda a unit diagonal (original; D5).
+        dtype: of everything that follows the hypermodel; None keeps its own.
 
     Returns:
         (T, C, C) symmetric, positive semi-definite.
     """
     features = hypermodel(adjacency, prototypes)
+    features = features if dtype is None else features.to(dtype)
     if normalise_rows:
         features = F.normalize(features, dim=-1, eps=NORM_FLOOR)
     return features @ features.mT
