@@ -111,6 +111,12 @@ def open_svhn(root: Path) -> ImageSet:
     return ImageSet("SVHN", "test", torch.from_numpy(found.data), labels, [str(digit) for digit in range(10)])
 
 
+def constants(dataset: str, normalisation: Normalisation) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std per channel."""
+    released = FACTS[dataset].mean, FACTS[dataset].std
+    return WIDE_CONSTANTS.get(dataset, released) if normalisation == "wide" else released
+
+
 def test_tensor(
     dataset: str, images: Tensor | LazyImages, img_size: int, normalisation: Normalisation = "released"
 ) -> Tensor:
@@ -126,6 +132,7 @@ def test_tensor(
         (N, C, h, w) float32.
     """
     facts = FACTS[dataset]
+    mean, std = constants(dataset, normalisation)
     side = img_size if dataset == "tiny-imagenet" else SQUARE
     if isinstance(images, LazyImages):
         small = [functional.resize(images.load(number), side) for number in range(len(images))]
@@ -134,9 +141,6 @@ def test_tensor(
         pixels = torch.stack([functional.pil_to_tensor(functional.resize(_picture(one), side)) for one in images])
     else:
         pixels = images
-    mean, std = facts.mean, facts.std
-    if normalisation == "wide":
-        mean, std = WIDE_CONSTANTS.get(dataset, (mean, std))
     return BatchTransform(TransformSpec(mean, std, side), train=False).normalise(pixels)
 
 

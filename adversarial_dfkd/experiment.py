@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from adversarial_dfkd.data import FACTS, open_test_images, test_tensor
+from adversarial_dfkd.data import FACTS, constants, open_test_images, test_tensor
 from adversarial_dfkd.evaluation import TestImages
 from adversarial_dfkd.learner import BEST, AdversarialDistillation
 from adversarial_dfkd.networks import (
@@ -23,6 +23,7 @@ from adversarial_dfkd.networks import (
 from adversarial_dfkd.options import AGENTS, LRAOptions
 from adversarial_dfkd.replay import GenerativeReplay, MemoryBank
 from common.backbones.classifier import StagedClassifier
+from common.data.grids import save_grid
 from common.data.images import ImageSet
 from common.training.device import choose_device
 from common.training.errors import RunStopped, UserError
@@ -161,8 +162,16 @@ class Experiment:
                   (("teacher", teacher), ("student", student), ("generator", generator))}  # fmt: skip
         self.run.note("parameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         return AdversarialDistillation(
-            config, teacher, student, generator, replay, noise, self.test, self.precision, self.run
+            config, teacher, student, generator, replay, noise, self.test, self.precision, self.run, self._write_grid
         )
+
+    def _write_grid(self, epoch: int, images: Tensor) -> None:
+        """A picture of novel images every few epochs and after the last one."""
+        config = self.config
+        if config.grid_every and (epoch % config.grid_every == 0 or epoch == config.max_epoch):
+            values = constants(config.dataset, config.normalisation)
+            mean, std = (torch.tensor(value).view(-1, 1, 1) for value in values)
+            save_grid(images.float().cpu() * std + mean, self.run.folder / "images" / f"epoch_{epoch:04d}.png")
 
     def _placed(self, module: nn.Module) -> Any:
         return module.to(self.device, memory_format=torch.channels_last if self.config.fast else torch.preserve_format)

@@ -8,6 +8,7 @@ Source: gaurav104/LRA@40a8941, agents `PREDFKDAgent`, `PREDFKDMemAgent`, `PREDFK
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ class AdversarialDistillation:
         test: real images.
         precision: number format of forward passes.
         run: where steps are counted, logged and saved; the loop registers itself there.
+        on_epoch: called at the end of every epoch with its number, counted from 1, and the newest images.
 
     Attributes:
         epoch: epochs that are done.
@@ -68,9 +70,11 @@ class AdversarialDistillation:
     def __init__(
         self, config: LRAOptions, teacher: StagedClassifier, student: nn.Module, generator: LatentGenerator,
         replay: MemoryBank | GenerativeReplay, noise: Noise, test: TestImages, precision: Precision, run: Run,
+        on_epoch: Callable[[int, Tensor], None] | None = None,
     ) -> None:  # fmt: skip
         self.config, self.teacher, self.student, self.generator = config, teacher, student, generator
         self.replay, self.noise, self.test, self.precision, self.run = replay, noise, test, precision, run
+        self.on_epoch = on_epoch
         self.optimizer = torch.optim.SGD(
             student.parameters(), lr=config.lr_S, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
@@ -207,6 +211,8 @@ class AdversarialDistillation:
         )
         self.epoch += 1
         self.iteration = 0
+        if self.on_epoch is not None:
+            self.on_epoch(self.epoch, self.newest)
         self.newest = None
         self.run.save()
 

@@ -135,6 +135,8 @@ class AddedOptions:
     """how often the meta term is computed for the log where it has no gradient (detached)"""
     test_images_per_class: int | None = None
     """test on so many images per class only"""
+    grid_every: int = machine_option(10)
+    """epochs between two pictures of the newest novel images (images/ in the run's folder); 0: none"""
     desk_scale: bool = False
     """label the run as desk scale: a small setting of our own that no paper reports"""
 

@@ -9,8 +9,11 @@ is. Values stay in the CSV; a test fails when the written files are out of date.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from prompt_distill.logs import CELLS, read_logs
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "repro" / "paper" / "prompt_distill" / "paper_results.csv"
@@ -54,6 +57,9 @@ paper = "prompt_distill"
 title = "CDL-Prompt and successors: continual distillation learning with prompts (arXiv 2407.13911)"
 parity = "prompt_distill.parity"
 fixtures = "repro/fixtures/prompt_distill"
+aliases = ["cdl"]
+logs = "prompt_distill.logs:compared_numbers"
+distributed = true
 """
 
 SCRIPT = """#!/bin/sh
@@ -72,6 +78,9 @@ BOARD={board}
 {rows}
 checked
 """
+
+FINAL_AVERAGES = ("average_accuracy", "average_accuracy_after_task10")
+"""What the authors' logs call the average after the last of ten tasks."""
 
 DESK_METHODS = {"alone": "the student alone", "cdl": "CDL-Prompt", "kdp": "KDP"}
 
@@ -117,9 +126,19 @@ def read_entries(path: Path = PUBLISHED) -> list[Entry]:
     return [entry for entry in entries.values() if entry.is_answered]
 
 
+def logged_averages() -> dict[str, list[tuple[str, str]]]:
+    """Cell -> (logged run that repeats it, metric that states the student's average accuracy after the last task)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for run in read_logs().values():
+        stated = [name for name in FINAL_AVERAGES if ("student", name) in run.values]
+        if stated and run.name in CELLS:
+            found.setdefault(CELLS[run.name], []).append((run.name, stated[0]))
+    return found
+
+
 def experiments_toml(entries: list[Entry]) -> str:
     """Text of the registry."""
-    blocks = [HEAD]
+    blocks, logged = [HEAD], logged_averages()
     for entry in entries:
         board, _, script = DATASETS[entry.dataset]
         largest = max((size for size in (entry.teacher, entry.student) if size != "-"), key=HOURS.__getitem__)
@@ -130,7 +149,9 @@ def experiments_toml(entries: list[Entry]) -> str:
             _cell(f"{board}-{entry.row}", title, f"experiments/{script}", entry.row, HOURS[largest], "one GPU")
         )
         for name, (key, short, definition) in METRICS.items():
-            blocks.append(_metric(key, short, definition, [(*place, name) for place in entry.published[name]]))
+            places = [(*place, name) for place in entry.published[name]]
+            logs = logged.get(f"prompt_distill/{board}-{entry.row}", []) if name == "average_accuracy" else []
+            blocks.append(_metric(key, short, definition, places, logs))
     for learner in ("coda", "dual", "l2p"):
         for method, words in DESK_METHODS.items():
             title = f"desk bench, {learner}, {words}: real CIFAR-100 classes, small pair"
@@ -175,14 +196,23 @@ def _cell(name: str, title: str, script: str, row: str, hours: float, hardware: 
     )
 
 
-def _metric(key: str, name: str, definition: str, places: list[tuple[str, str, str, str]]) -> str:
+def _metric(
+    key: str, name: str, definition: str, places: list[tuple[str, str, str, str]], logs: Sequence[tuple[str, str]] = ()
+) -> str:
     lines = [
         f'  {{ file = "paper_results.csv", where = {{ table = "{table}", setting = "{setting}", method = "{method}", '
         f'metric = "{metric}" }} }},\n'
         for table, setting, method, metric in places
     ]
     published = f"published = [\n{''.join(lines)}]\n" if lines else ""
-    return f'[[cell.metric]]\nkey = "{key}"\nname = "{name}"\ndefinition = "{definition}"\nselect = "last"\n{published}'
+    rows = [
+        f'  {{ file = "author_logs.csv", where = {{ table = "{log}", method = "CDL-Prompt student", '
+        f'metric = "{metric}" }} }},\n'
+        for log, metric in logs
+    ]
+    logged = f"logged = [\n{''.join(rows)}]\n" if rows else ""
+    head = f'[[cell.metric]]\nkey = "{key}"\nname = "{name}"\ndefinition = "{definition}"\nselect = "last"\n'
+    return head + published + logged
 
 
 if __name__ == "__main__":

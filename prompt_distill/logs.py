@@ -91,6 +91,41 @@ def find_records(folders: Sequence[Path]) -> Iterator[dict[str, Any]]:
                 yield record
 
 
+def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Every logged final value, average and matrix entry beside ours; what `repro logs prompt_distill` shows.
+
+    Args:
+        folders: with run records.
+
+    Returns:
+        Dictionaries with "log", "setting", "cell", "who", "quantity", "authors", "ours" (None without a full run).
+    """
+    by_cell = {record.get("cell"): record for record in find_records(folders)}
+    rows = []
+    for run in read_logs().values():
+        metrics = by_cell.get(CELLS.get(run.name), {}).get("metrics", {})
+        head = {"log": run.name, "setting": run.setting, "cell": CELLS.get(run.name, "no cell")}
+        values = [
+            ("student", "A", run.values.get(("student", "average_accuracy")), metrics.get("acc")),
+            ("student", "F", _forgetting(run), metrics.get("forgetting")),
+            ("teacher", "A", run.values.get(("teacher", "average_accuracy")), metrics.get("teacher_acc")),
+        ]
+        for who, prefix in (("student", ""), ("teacher", "teacher_")):
+            ours = metrics.get(f"{prefix}acc_history") or []
+            for after, value in sorted(run.averages(who).items()):
+                values.append((who, f"A after task {after}", value, ours[after - 1] if after <= len(ours) else None))
+            table = metrics.get(f"{prefix}accuracy_matrix") or []
+            for (after, task), value in sorted(run.matrix(who).items()):
+                mine = table[after - 1][task - 1] if after <= len(table) else None
+                values.append((who, f"task {task} after task {after}", value, mine))
+        rows += [
+            {**head, "who": who, "quantity": quantity, "authors": value, "ours": mine}
+            for who, quantity, value, mine in values
+            if value is not None
+        ]
+    return rows
+
+
 def compare(run: LoggedRun, record: dict[str, Any] | None) -> list[str]:
     """Lines that set a logged run beside ours; without a record, what is missing."""
     lines = [f"{run.name}: {run.setting}"]

@@ -103,8 +103,7 @@ def _markdown(sheets: list[Sheet], base: Path) -> str:
     parts = []
     for sheet in sheets:
         lines = [
-            f"**{sheet.title}**",
-            "",
+            *([f"**{sheet.title}**", ""] if sheet.title else []),
             _markdown_row(sheet.columns.values()),
             _markdown_row("---" for _ in sheet.columns),
         ]
@@ -121,7 +120,10 @@ def _markdown_row(cells: Iterable[str]) -> str:
 
 def _markdown_cell(value: CellValue, base: Path) -> str:
     if isinstance(value, str):
-        return value.replace("|", r"\|").replace("*", r"\*").replace("\n", " ")
+        pieces = value.replace("|", r"\|").replace("\n", " ").split("`")  # every second one is code: taken as it is
+        if len(pieces) % 2 == 0:
+            return "`".join(pieces).replace("*", r"\*")
+        return "`".join(piece if n % 2 else piece.replace("*", r"\*") for n, piece in enumerate(pieces))
     return ", ".join(f"[{link.text}]({_relative(link.path, base)})" for link in value)
 
 
@@ -175,7 +177,7 @@ def _json(sheets: list[Sheet], base: Path) -> str:
 
 
 def _plain(value: CellValue, base: Path) -> str:
-    return value if isinstance(value, str) else " ".join(_relative(link.path, base) for link in value)
+    return value.replace("`", "") if isinstance(value, str) else " ".join(_relative(link.path, base) for link in value)
 
 
 def _relative(path: Path, base: Path) -> str:

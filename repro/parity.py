@@ -54,6 +54,9 @@ ANSWER_ARGS = {
         *(f"factors.{name}" for name in ("ce", "ft", "fkd", "hkd", "rkd", "distkd_old", "distkd_new", "sm")),
     ),
     "rfd.abd.step.shared_weights": ("out_dim", "batch_size"),
+    "seg.step.*": ("param_names",),
+    "seg.rcil.merge.*": ("bn2_eps_after", "map_bn_eps_after", "requires_grad_false"),
+    "seg.tasks.*": ("path",),
 }
 """Pattern of fixtures -> keys of `args` that the original computed; hidden from adapters and compared."""
 

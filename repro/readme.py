@@ -1,45 +1,49 @@
-"""Tables inside README files: regenerated from the committed records, and checked to be up to date."""
+"""Generated blocks of README and REPRODUCTION files: regenerated from committed files, and checked to be up to date.
+
+A block stands between `<!-- repro:KIND WORDS -->` and `<!-- /repro:KIND -->`; the kinds are those of
+`repro.blocks.BLOCKS`.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from common.training.errors import UserError
 from common.training.files import write_atomically
-from repro.formats import render
-from repro.registry import Cell, read_registry, select_cells, select_papers
-from repro.tables import collect, table_sheets
+from repro.blocks import BLOCKS
 
 _BLOCK = re.compile(
-    r"(?P<open><!-- repro:table (?P<words>[^>]*?) *-->\n)(?P<body>.*?)(?P<close><!-- /repro:table -->)", re.S
+    r"(?P<open><!-- repro:(?P<kind>\w+)(?P<words>[^>]*?) *-->\n)(?P<body>.*?)(?P<close><!-- /repro:(?P=kind) -->)", re.S
 )
-_MARKER = re.compile(r"<!-- /?repro:table[^>]*-->")
+_MARKER = re.compile(r"<!-- /?repro:\w*[^>]*-->")
 _SKIPPED_FOLDERS = {"data", "outputs", "build", "dist", "node_modules", "site"}
+NAMES = ("README.md", "REPRODUCTION.md")
 
 
 def find_readmes(root: Path) -> list[Path]:
-    """README.md files at most two folders below the root, without hidden and generated folders."""
-    paths = [*root.glob("README.md"), *root.glob("*/README.md"), *root.glob("*/*/README.md")]
+    """README and REPRODUCTION files at most two folders below the root, without hidden and generated folders."""
+    paths = [path for name in NAMES for folder in (".", "*", "*/*") for path in root.glob(f"{folder}/{name}")]
     return sorted(
         path
-        for path in paths
+        for path in dict.fromkeys(paths)
         if not any(part.startswith(".") or part in _SKIPPED_FOLDERS for part in path.relative_to(root).parts)
     )
 
 
 def update_readmes(root: Path, check: bool = False) -> tuple[list[Path], list[str]]:
-    """Regenerate every block `<!-- repro:table PAPER [CELL PATTERN...] -->` ... `<!-- /repro:table -->`.
+    """Regenerate every block.
 
     Args:
         root: repository root; only records below <root>/results are used.
         check: change nothing.
 
     Returns:
-        The files whose tables were (with `check`: are) out of date, and warnings about records.
+        The files whose blocks were (with `check`: are) out of date, and warnings about records.
 
     Raises:
-        UserError: for an unpaired marker, an unknown paper, or a pattern that matches no cell.
+        UserError: for an unpaired marker, an unknown kind or paper, or a pattern that matches no cell.
     """
     stale: list[Path] = []
     warnings: list[str] = []
@@ -49,9 +53,9 @@ def update_readmes(root: Path, check: bool = False) -> tuple[list[Path], list[st
             continue
         if len(_MARKER.findall(old)) != 2 * len(_BLOCK.findall(old)):
             raise UserError(
-                f"{path.relative_to(root)}: every <!-- repro:table PAPER --> needs its own <!-- /repro:table -->"
+                f"{path.relative_to(root)}: every <!-- repro:KIND ... --> needs its own <!-- /repro:KIND -->"
             )
-        new = _regenerated(old, path, root, warnings)
+        new = _BLOCK.sub(partial(_regenerated, path=path, root=root, warnings=warnings), old)
         if new != old:
             stale.append(path)
             if not check:
@@ -59,17 +63,13 @@ def update_readmes(root: Path, check: bool = False) -> tuple[list[Path], list[st
     return stale, list(dict.fromkeys(warnings))
 
 
-def _regenerated(text: str, path: Path, root: Path, warnings: list[str]) -> str:
-    """The text of a README with new tables; `warnings` is extended."""
-    return _BLOCK.sub(lambda block: block["open"] + _table(block["words"], path, root, warnings) + block["close"], text)
-
-
-def _table(words: str, path: Path, root: Path, warnings: list[str]) -> str:
-    paper, *patterns = words.split() or [""]
-    if not paper:
-        raise UserError(f"{path.relative_to(root)}: a repro:table marker names no paper")
-    subproject = select_papers(read_registry(root), paper)[0]
-    cells: list[Cell] | None = select_cells([subproject], patterns) if patterns else None
-    runs = collect(subproject, root)
-    warnings.extend(runs.warnings)
-    return "\n" + render(table_sheets(runs, root, cells), "md", path.parent) + "\n"
+def _regenerated(block: re.Match[str], path: Path, root: Path, warnings: list[str]) -> str:
+    kind, place = block["kind"], path.relative_to(root)
+    if kind not in BLOCKS:
+        raise UserError(f"{place}: unknown block repro:{kind}; known: {', '.join(BLOCKS)}")
+    try:
+        text, found = BLOCKS[kind](block["words"].split(), path.parent, root)
+    except UserError as error:
+        raise UserError(f"{place}, block repro:{kind}: {error}") from error
+    warnings.extend(found)
+    return f"{block['open']}\n{text}\n{block['close']}"

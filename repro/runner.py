@@ -1,22 +1,23 @@
-"""Runs cells through their own launch scripts, one process after the other."""
+"""Runs jobs through their own launch scripts on this machine, several at once within a budget of memory and devices."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from common.training.errors import UNFINISHED_EXIT_CODE, UserError
-from repro.records import Record, RecordError, load_record
-from repro.registry import Cell
+from repro.jobs import Job, Result, exit_code_of, finished_record, plan, result_of, summarise
 
-LAUNCHERS = ("local", "slurm")
+__all__ = ["Budget", "Job", "Result", "exit_code_of", "plan", "run_jobs"]
+
 GROUP_END_SECONDS = 120.0
 """How long a stopped run may take to save its checkpoint before the next thing happens."""
 
@@ -24,185 +25,172 @@ POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run of one cell.
+class Budget:
+    """What runs may use together.
 
     Attributes:
-        cell: what is run.
-        seed: its seed.
-        directory: absolute folder that the command is run in.
-        output_dir: absolute folder of the run; `record.json` appears there.
-        output_flag: the same as the script gets it; relative inside the repository, so that records name no machine.
-        smoke: the short form.
-        extra: flags that the user adds to the script's row.
+        jobs: runs at once.
+        memory_gib: main memory; a run that alone needs more is started when nothing else runs.
+        gpus: device numbers, one run each; empty leaves the choice to the runs.
+        logs: folder for the outputs of runs that share the screen; used with more than one job.
     """
 
-    cell: Cell
-    seed: int
-    directory: Path
-    output_dir: Path
-    output_flag: str
-    smoke: bool = False
-    extra: tuple[str, ...] = ()
+    jobs: int = 1
+    memory_gib: float | None = None
+    gpus: tuple[str, ...] = ()
+    logs: Path | None = None
 
-    def command(self, seconds_left: float | None = None) -> list[str]:
-        """The command line; `seconds_left` is handed on as the run's time budget."""
-        words = ["sh", self.cell.script, self.cell.row, "--seed", str(self.seed), "--output_dir", self.output_flag]
-        words += ["--smoke"] if self.smoke else []
-        words += [] if seconds_left is None else ["--time_budget", f"{seconds_left:.0f}"]
-        return [*words, *self.extra]
+    @property
+    def slots(self) -> int:
+        """Runs at once, devices considered."""
+        return min(self.jobs, len(self.gpus)) if self.gpus else self.jobs
 
-    def shown(self, seconds_left: float | None = None) -> str:
-        """What a person types for the same."""
-        return f"cd {shlex.quote(str(self.directory))} && {shlex.join(self.command(seconds_left))}"
+    @property
+    def threads(self) -> int:
+        """Threads for each run, so that together they have one per core."""
+        return max(1, (os.cpu_count() or 1) // self.slots)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of a job.
-
-    Attributes:
-        job: the job.
-        status: "finished", "finished before", "stopped" (the same command goes on), "failed" or "not started".
-        exit_code: of the script; None if it was not started.
-        seconds: wall time.
-        note: reason of a failure, or the result in words.
-    """
-
+@dataclass
+class _Running:
     job: Job
-    status: str
-    exit_code: int | None = None
-    seconds: float = 0.0
-    note: str = ""
+    process: subprocess.Popen
+    start: float
+    gpu: str | None
+    log: Path | None
+    file: IO[bytes] | None
 
 
-def plan(
-    cells: Iterable[Cell], seeds: Sequence[int], root: Path, out: Path, smoke: bool = False, extra: Sequence[str] = ()
-) -> list[Job]:
-    """One job per cell and seed; the outputs of smoke runs lie apart from those of real ones.
-
-    Raises:
-        UserError: if a cell cannot be run yet, or its script is missing.
-    """
-    jobs = []
-    for cell in cells:
-        if cell.status:
-            raise UserError(f"cell {cell.id} cannot be run: {cell.status}; leave it out")
-        directory = root / cell.directory
-        if not (directory / cell.script).is_file():
-            raise UserError(f"cell {cell.id}: there is no {cell.directory}/{cell.script}; correct its experiments.toml")
-        folder = (out / "smoke" if smoke else out).resolve() / cell.id
-        for seed in seeds:
-            output_dir = folder / f"seed{seed}"
-            is_inside = output_dir.is_relative_to(root.resolve())
-            flag = os.path.relpath(output_dir, directory.resolve()) if is_inside else str(output_dir)
-            jobs.append(Job(cell, seed, directory, output_dir, flag, smoke, tuple(extra)))
-    return jobs
+def physical_memory_gib() -> float:
+    """Main memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def check_launcher(launcher: str) -> None:
-    """Raises a UserError for a launcher that is unknown or does not exist yet."""
-    if launcher == "slurm":
-        raise UserError(
-            "--launcher slurm is not there yet; use --launcher local, inside your own job script if need be"
-        )
-    if launcher not in LAUNCHERS:
-        raise UserError(f"unknown launcher {launcher!r}; known: {', '.join(LAUNCHERS)}")
-
-
-def run_jobs(jobs: Sequence[Job], time_budget: float | None = None) -> list[Result]:
-    """Run the jobs in order; a failure does not stop the others, a termination signal does.
+def run_jobs(
+    jobs: Sequence[Job],
+    time_budget: float | None = None,
+    budget: Budget | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Result]:
+    """Run jobs; a failure does not stop the others, a termination signal does.
 
     Args:
         jobs: what to run; those with a finished record are skipped.
         time_budget: seconds for all jobs together. A run gets what is left and saves a checkpoint when it is used up.
+        budget: how many at once; by default one after the other, their output on the screen.
+        tell: called with one line for every start and end, where runs share the screen.
+
+    Returns:
+        One result per job, in the order of the jobs.
     """
-    results: list[Result] = []
+    budget = budget or Budget()
     start = time.monotonic()
-    is_interrupted = False
-    for job in jobs:
-        left = None if time_budget is None else time_budget - (time.monotonic() - start)
-        before = finished_record(job)
-        if before is not None:
-            results.append(Result(job, "finished before", note=_summary(before)))
-        elif is_interrupted:
-            results.append(Result(job, "not started", note="interrupted"))
-        elif left is not None and left < 1:
-            results.append(Result(job, "not started", note="time budget used up"))
-        else:
-            result, is_interrupted = _run(job, left)
-            results.append(result)
-    return results
+    results: dict[int, Result] = {}
+    waiting = list(enumerate(jobs))
+    running: dict[int, _Running] = {}
+    with _signals_handed_on(running) as received:
+        while waiting or running:
+            for number, process in list(running.items()):
+                code = process.process.poll()
+                if code is not None:
+                    results[number] = _finish(running.pop(number), code, bool(received))
+                    if budget.slots > 1:
+                        tell(f"{results[number].status}: {process.job.name}: {results[number].note}")
+            started = False
+            for place, (number, job) in enumerate(waiting):
+                left = None if time_budget is None else time_budget - (time.monotonic() - start)
+                is_over = left is not None and left < 1
+                if not (received or is_over or _fits(job, running, budget)):
+                    continue
+                before = finished_record(job)
+                if before is not None:
+                    results[number] = Result(job, "finished before", note=summarise(before))
+                elif received or is_over:
+                    note = "interrupted" if received else "time budget used up"
+                    results[number] = Result(job, "not started", note=note)
+                else:
+                    running[number] = _start(job, left, running, budget)
+                    if received:  # while it was started, so that it was not told
+                        signal_group(running[number].process.pid, signal.SIGTERM)
+                    if budget.slots > 1:
+                        tell(f"started: {job.name} ({len(running)} running)")
+                waiting.pop(place)
+                started = True
+                break
+            if not started and running:
+                time.sleep(POLL_SECONDS)
+    return [results[number] for number in range(len(jobs))]
 
 
-def finished_record(job: Job) -> Record | None:
-    """The record of an earlier run of the same job, if it is finished.
-
-    None as well where the earlier run was another experiment (smoke or not, other extra flags): the program itself
-    then says what to do with the folder.
-    """
-    try:
-        record = load_record(job.output_dir)
-    except RecordError:
-        return None
-    is_same_form = ("smoke" in record.labels) == job.smoke and record.content["seed"] == job.seed
-    may_differ = bool(job.extra) or job.smoke or job.cell.demo
-    has_same_flags = _contains(record.content["command"], job.extra) and (may_differ or not record.changed)
-    return record if record.finished and is_same_form and has_same_flags else None
+def _fits(job: Job, running: dict[int, _Running], budget: Budget) -> bool:
+    if not running:
+        return True
+    if len(running) >= budget.slots or any(one.job.output_dir == job.output_dir for one in running.values()):
+        return False
+    used = sum(one.job.memory_gib for one in running.values())
+    return budget.memory_gib is None or used + job.memory_gib <= budget.memory_gib
 
 
-def exit_code_of(results: Iterable[Result]) -> int:
-    """1 if a run failed; else 75 if one is unfinished and the same command goes on; else 0."""
-    statuses = {result.status for result in results}
-    if "failed" in statuses:
-        return 1
-    return UNFINISHED_EXIT_CODE if statuses & {"stopped", "not started"} else 0
-
-
-def _run(job: Job, seconds_left: float | None) -> tuple[Result, bool]:
-    """Run one job; returns its result and whether a signal asked everything to stop."""
+def _start(job: Job, left: float | None, running: dict[int, _Running], budget: Budget) -> _Running:
     job.output_dir.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    code, is_interrupted = _run_process(job.command(seconds_left), job.directory, job.smoke)
-    seconds = time.monotonic() - start
-    record = finished_record(job)
-    if code == 0 and record is not None:
-        return Result(job, "finished", code, seconds, _summary(record)), is_interrupted
-    if code == UNFINISHED_EXIT_CODE or is_interrupted:
-        return Result(job, "stopped", code, seconds, "the same command goes on"), is_interrupted
-    if code == 0:
-        return Result(job, "failed", code, seconds, _why_no_record(job)), is_interrupted
-    return Result(job, "failed", code, seconds, "see its output above"), is_interrupted
+    # why: scripts call "python" unless PYTHON says otherwise; it has to be the one that runs this program
+    environment = {"PYTHON": sys.executable, **os.environ, **({"SMOKE": "1"} if job.smoke else {})}
+    gpu, log, file = None, None, None
+    if budget.slots > 1:
+        # why: with one thread per core in every run, runs at once would fight for the cores
+        threads = str(budget.threads)
+        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **environment}
+        log = (budget.logs or job.output_dir.parent) / f"{job.cell.id.replace('/', '-')}-seed{job.seed}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("ab")
+    if budget.gpus:
+        taken = {one.gpu for one in running.values()}
+        gpu = next(one for one in budget.gpus if one not in taken)
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    environment |= job.environment
+    process = subprocess.Popen(
+        job.command(left),
+        cwd=job.directory,
+        env=environment,
+        start_new_session=True,
+        stdout=file,
+        stderr=None if file is None else subprocess.STDOUT,
+    )
+    return _Running(job, process, time.monotonic(), gpu, log, file)
 
 
-def _run_process(command: Sequence[str], directory: Path, smoke: bool) -> tuple[int, bool]:
-    """Run a command in a process group of its own; the first SIGINT or SIGTERM is handed to the group as SIGTERM.
+def _finish(run: _Running, code: int, is_interrupted: bool) -> Result:
+    if run.file is not None:
+        run.file.close()
+    deadline = time.monotonic() + GROUP_END_SECONDS
+    while is_interrupted and signal_group(run.process.pid, 0) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return result_of(run.job, code, time.monotonic() - run.start, is_interrupted, run.log)
+
+
+@contextmanager
+def _signals_handed_on(running: dict[int, _Running]) -> Iterator[list[int]]:
+    """Hand SIGINT and SIGTERM to the process groups of all runs as SIGTERM; yields the signals received.
 
     why: a shell that is told to end does so before the program it started has saved its checkpoint; so the whole
     group gets the signal, and is waited for.
     """
-    # why: scripts call "python" unless PYTHON says otherwise; it has to be the one that runs this program
-    environment = {"PYTHON": sys.executable, **os.environ, **({"SMOKE": "1"} if smoke else {})}
-    process = subprocess.Popen(command, cwd=directory, env=environment, start_new_session=True)
     received: list[int] = []
 
     def hand_on(number: int, frame: object) -> None:
         received.append(number)
-        _signal_group(process.pid, signal.SIGTERM)
+        for one in list(running.values()):
+            signal_group(one.process.pid, signal.SIGTERM)
 
     previous = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        code = process.wait()
-        deadline = time.monotonic() + GROUP_END_SECONDS
-        while received and _signal_group(process.pid, 0) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return code, bool(received)
 
 
-def _signal_group(group: int, number: int) -> bool:
+def signal_group(group: int, number: int) -> bool:
     """Send a signal to a process group (0 only asks); False once the group is gone."""
     try:
         os.killpg(group, number)
@@ -211,22 +199,6 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _why_no_record(job: Job) -> str:
-    try:
-        record = load_record(job.output_dir)
-    except RecordError as error:
-        return f"it ended without a valid record: {error}"
-    if not record.finished:
-        return f"it ended with exit code 0, but its record says {record.content['status']}"
-    return "its record belongs to another experiment (other seed, flags or form); use another --out"
-
-
-def _summary(record: Record) -> str:
-    names = [name for name in ("acc", "bwt") if record.metrics.get(name) is not None]
-    parts = [f"{name.upper()} {record.metrics[name]:.2f}" for name in names]
-    return ", ".join(parts + [f"labels: {', '.join(record.labels)}"] if record.labels else parts)
-
-
-def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
-    """Whether `part` occurs in `words` as one piece."""
-    return any(list(words[n : n + len(part)]) == list(part) for n in range(len(words) - len(part) + 1))
+def with_environment(job: Job, **variables: str) -> Job:
+    """The same job with more environment variables."""
+    return dataclasses.replace(job, environment={**job.environment, **variables})

@@ -57,7 +57,8 @@ class Experiment:
         inversion_file: a generator that is already trained.
         resume_file, resume_task: checkpoint of another run to go on from, and its task (from 0).
         write_every: steps between two points of the series.
-        deterministic: cuDNN's deterministic algorithms, where nothing else decides.
+        deterministic: cuDNN's deterministic algorithms, without --fast.
+        autotune: let cuDNN try algorithms, with --fast.
     """
 
     method: str
@@ -78,6 +79,7 @@ class Experiment:
     resume_task: int = 0
     write_every: int = 50
     deterministic: bool = True
+    autotune: bool = True
 
 
 class _Seed:
@@ -109,6 +111,7 @@ def run_experiment(
     seed_everything(seed)
     set_backend_flags(config.fast)
     torch.backends.cudnn.deterministic = experiment.deterministic and not config.fast
+    torch.backends.cudnn.benchmark = experiment.autotune and config.fast
     name = {**DYNAMIC, **FIXED}[experiment.method].name
     with Run(
         config, method=name, paper="rfd", device=device, seed=seed, changed=changed, folder=folder,

@@ -27,12 +27,10 @@ from rfd.experiment import DYNAMIC, Experiment, run_experiment
 from rfd.factors import Lambdas
 from rfd.inversion import InversionRecipe
 from rfd.networks import FixedHeadNetwork, build_backbone
-from rfd.options import RfdOptions, device_numbers, precision_of
+from rfd.options import PHASED, RfdOptions, device_numbers, precision_of
 from rfd.program import parse
 from rfd.recipe import Recipe
 
-_PHASED = ("rfd", "rdfcil")
-"""Methods with a finetuning phase."""
 _MU = {"abd": 0.1, "lwf_synthetic": 0.1}
 SMOKE_CLASSES, SMOKE_IMAGES, LARGE_IMAGE = 4, 8, 128
 
@@ -48,7 +46,7 @@ def build_recipe(config: RfdOptions) -> Recipe:
         weight_decay=model.weight_decay,
         lr_factor=model.lr_factor,
         milestones=tuple(model.milestones),
-        finetuning_epochs=model.finetuning_epochs if model.method in _PHASED else 0,
+        finetuning_epochs=model.finetuning_epochs if model.method in PHASED else 0,
         finetuning_lr=model.finetuning_lr,
         clip=trainer.gradient_clip_val,
         lambdas=Lambdas(
@@ -174,6 +172,7 @@ def prepare(config: RfdOptions, changed: dict[str, list[Any]]) -> Experiment:
         resume_task=data.current_task,
         write_every=config.trainer.log_every_n_steps,
         deterministic=config.trainer.deterministic,
+        autotune=config.trainer.benchmark,
     )
 
 

@@ -14,6 +14,17 @@ METHODS = (
     "rfd", "rdfcil", "abd_port", "abd", "deepinv", "lwf_synthetic", "lwf", "lwf_mc", "base", "joint",
 )  # fmt: skip
 """Names for --model.method."""
+GROWING = ("rfd", "rdfcil", "abd_port")
+"""Methods whose head grows with the tasks."""
+PHASED = ("rfd", "rdfcil")
+"""Methods with a finetuning phase."""
+
+_ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "head": GROWING, "inv_resume_from": GROWING, "lightning_val_quirk": PHASED,
+    "wrd_inter": ("rfd",), "wrd_intra": ("rfd",),
+    "mu": ("abd", "deepinv", "lwf_synthetic", "lwf"), "temp": ("deepinv", "lwf_synthetic", "lwf"),
+}  # fmt: skip
+"""Keys of model.* that are refused with other methods, where they would do nothing."""
 
 _IGNORED: dict[str, Any] = {
     "logger": True, "callbacks": None, "default_root_dir": None, "gradient_clip_algorithm": "norm",
@@ -217,6 +228,9 @@ class RfdOptions(Added):
     data: DataOptions = field(default_factory=DataOptions)
 
 
+_DEFAULT_MODEL = ModelOptions()
+
+
 def check(config: RfdOptions) -> None:
     """Refuse what cannot be done, in one line.
 
@@ -233,11 +247,13 @@ def check(config: RfdOptions) -> None:
     positive = {
         "trainer.max_epochs": trainer.max_epochs, "trainer.check_val_every_n_epoch": trainer.check_val_every_n_epoch,
         "trainer.log_every_n_steps": trainer.log_every_n_steps, "data.batch_size": data.batch_size,
+        "model.gen_latent": model.gen_latent,
     }  # fmt: skip
     not_negative = {
         "trainer.gradient_clip_val": trainer.gradient_clip_val, "model.finetuning_epochs": model.finetuning_epochs,
         "model.num_inv_iters": model.num_inv_iters, "model.dump_images": model.dump_images,
         "data.current_task": data.current_task, "data.init_task_splits": data.init_task_splits,
+        "data.num_workers": data.num_workers,
     } | {f"model.{name}": getattr(model, name) for name in vars(model) if name.startswith("lambda_")}  # fmt: skip
     for name, value in positive.items():
         if value < 1:
@@ -250,7 +266,13 @@ def check(config: RfdOptions) -> None:
         raise UserError(
             f"--data.{name} {getattr(data, name)}: neither a validation split nor a memory is offered; give 0"
         )
-    if model.method in ("rfd", "rdfcil") and model.finetuning_epochs >= trainer.max_epochs:
+    for name, methods in _ONLY_FOR.items():
+        if model.method not in methods and getattr(model, name) != getattr(_DEFAULT_MODEL, name):
+            raise UserError(
+                f"--model.{name} {getattr(model, name)} does nothing with --model.method {model.method}; it goes with "
+                f"{', '.join(methods)}"
+            )
+    if model.method in PHASED and model.finetuning_epochs >= trainer.max_epochs:
         raise UserError(
             f"--model.finetuning_epochs {model.finetuning_epochs} leaves nothing of --trainer.max_epochs "
             f"{trainer.max_epochs} to learn in; lower it"

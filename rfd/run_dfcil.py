@@ -173,8 +173,13 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[AbdOptions, dict[str,
             raise UserError(f"--deep_inv_params expects 5 numbers, found {len(config.deep_inv_params)}")
     if config.oracle_flag and config.learner_type != "default":
         raise UserError("--oracle_flag goes with --learner_type default --learner_name NormalNN only")
-    if config.repeat < 1 or min(config.schedule, default=0) < 1 or config.check_val_every_n_epoch < 1:
-        raise UserError("--repeat, --schedule and --check_val_every_n_epoch expect numbers of at least 1")
+    least = {
+        "repeat": 1, "schedule": 1, "check_val_every_n_epoch": 1, "batch_size": 1, "power_iters": 0, "workers": 0,
+    }  # fmt: skip
+    for name, bound in least.items():
+        found = getattr(config, name)
+        if min(found if isinstance(found, list) else [found], default=bound - 1) < bound:
+            raise UserError(f"--{name} {found}: expected numbers of at least {bound}")
     if config.log_dir is not None:
         config = dataclasses.replace(config, output_dir=config.log_dir)
     return (dataclasses.replace(config, resume="never") if config.overwrite else config), changed

@@ -7,6 +7,7 @@ import random
 import torch
 from torch import Tensor
 
+from common.data.grids import pack_images, quantise
 from common.parity import Fixture, reproduces
 from curriculum_dfkd.data import DATASETS
 from curriculum_dfkd.images import Normaliser, draw_jitter, jitter

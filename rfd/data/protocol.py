@@ -58,10 +58,10 @@ def task_sizes(num_classes: int, num_tasks: int, first: float = 0) -> list[int]:
         raise UserError(f"--data.num_tasks {num_tasks}: at least 2 are needed")
     if first >= 1:
         size = int(first)
-        if size >= num_classes or (num_classes - size) % (num_tasks - 1):
+        if size != first or size >= num_classes or (num_classes - size) % (num_tasks - 1):
             raise UserError(
-                f"--data.init_task_splits {first:g}: the other {num_classes - size} of {num_classes} classes cannot be "
-                f"divided evenly among {num_tasks - 1} tasks"
+                f"--data.init_task_splits {first:g}: expected a share below 1, or a whole number of classes that "
+                f"leaves some of {num_classes} to divide evenly among {num_tasks - 1} tasks"
             )
     else:
         size = int(num_classes * first) or num_classes // num_tasks

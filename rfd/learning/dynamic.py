@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.training.checkpoint import load_weights, read_checkpoint
+from common.training.errors import UserError
 from rfd.factors import Lambdas, class_weights, count_labels, finetuning_factors
 from rfd.inversion import GenerativeInversion, Replay
 from rfd.learning.base import IncrementalLearner
@@ -187,6 +188,8 @@ class DynamicHeadLearner(IncrementalLearner):
     def _load_inversion(self) -> None:
         assert self.inversion is not None and self.inversion_file is not None
         state = read_checkpoint(Path(self.inversion_file))
+        if not isinstance(state, dict) or "generator" not in state:
+            raise UserError(f"{self.inversion_file} holds no generator; expected task_<t>/inversion.ckpt of a run")
         load_weights(self.inversion.generator, state["generator"], self.inversion_file)
         self.inversion.iteration = self.recipe.inversion.iterations
         self.inversion_file_is_used = True

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adversarial_dfkd.experiment import TEACHER_ADVICE
 from adversarial_dfkd.main import get_config, main
@@ -109,6 +110,8 @@ def test_short_form_of_every_agent(name, tmp_path):
     assert len(metrics["acc_history"]) == 2
     assert metrics["acc_mean"] == pytest.approx(sum(metrics["acc_history"]) / 2)
     assert metrics["best_acc"] == max(metrics["acc_history"]) and metrics["acc"] == metrics["acc_history"][-1]
+    with Image.open(tmp_path / "images" / "epoch_0002.png") as picture:
+        assert (picture.size, picture.mode) == ((65, 32), "L")  # two grey images side by side
     assert metrics["hours"] == pytest.approx(metrics["seconds"] / 3600, abs=1e-4) and metrics["memory_gib"] > 0
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from common.data.grids import pack_images, quantise
 from common.losses.distillation import clamped_jensen_shannon, temperature_kl
 from common.losses.inversion import BatchNormTaps, batch_norm_distance
 from common.metrics.streams import stream_statistics

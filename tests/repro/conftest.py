@@ -233,3 +233,59 @@ def toy_repository(repository, recorder, monkeypatch):
     monkeypatch.delitem(sys.modules, "toy_adapters", raising=False)
     yield repository
     sys.modules.pop("toy_adapters", None)
+
+
+# --- launch scripts ---------------------------------------------------------------------------------------------------
+
+TOY_SCRIPT = """
+row=$1; shift
+exec "$PYTHON" ../program.py --row "$row" "$@"
+"""
+
+TOY_PROGRAM = """
+import json, os, pathlib, signal, sys, time
+words = sys.argv[1:]
+value = lambda flag: words[words.index(flag) + 1]
+out = pathlib.Path(value("--output_dir"))
+out.mkdir(parents=True, exist_ok=True)
+with open(out / "calls.txt", "a") as file:
+    file.write(" ".join(words) + "\\n")
+behaviour = value("--behave") if "--behave" in words else value("--row")
+seed = int(value("--seed"))
+record = dict(json.loads(pathlib.Path("../template.json").read_text()), run_id=f"{value('--row')}-s{seed}", seed=seed,
+              command=["main.py", *words], cell="toy/" + value("--row"))
+if "--smoke" in words:
+    assert os.environ["SMOKE"] == "1"
+    record.update(labels=["smoke"], config={"smoke": True}, changed={"smoke": [False, True]})
+if behaviour == "fails":
+    print("error: the teacher is missing", flush=True)
+    sys.exit(3)
+if behaviour == "silent":
+    sys.exit(0)
+if behaviour == "notes":
+    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    noted = {"begin": time.time(), **{name: os.environ.get(name) for name in names}}
+    time.sleep(0.5)
+    (out / "noted.json").write_text(json.dumps({**noted, "end": time.time()}))
+if behaviour == "waits":
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    (out / "waiting").touch()
+    signal.pause()
+    time.sleep(0.5)
+    (out / "saved").touch()
+    sys.exit(75)
+if behaviour == "stops" and not (out / "checkpoint").exists():
+    (out / "checkpoint").touch()
+    sys.exit(75)
+(out / "record.json").write_text(json.dumps(record))
+"""
+
+
+@pytest.fixture
+def scripted(repository, monkeypatch):
+    """The repository with a script; a row's name says what its program does."""
+    monkeypatch.delenv("PYTHON", raising=False)
+    repository.write("work/scripts/toy.sh", TOY_SCRIPT)
+    repository.write("program.py", TOY_PROGRAM)
+    repository.write("template.json", json.dumps(repository.record(folder="unused")))
+    return repository

@@ -16,54 +16,6 @@ from repro.runner import exit_code_of, plan, run_jobs
 
 pytestmark = pytest.mark.unit
 
-SCRIPT = """
-row=$1; shift
-exec "$PYTHON" ../program.py --row "$row" "$@"
-"""
-
-PROGRAM = """
-import json, os, pathlib, signal, sys, time
-words = sys.argv[1:]
-value = lambda flag: words[words.index(flag) + 1]
-out = pathlib.Path(value("--output_dir"))
-out.mkdir(parents=True, exist_ok=True)
-with open(out / "calls.txt", "a") as file:
-    file.write(" ".join(words) + "\\n")
-behaviour = value("--behave") if "--behave" in words else value("--row")
-seed = int(value("--seed"))
-record = dict(json.loads(pathlib.Path("../template.json").read_text()), run_id=f"{value('--row')}-s{seed}", seed=seed,
-              command=["main.py", *words], cell="toy/" + value("--row"))
-if "--smoke" in words:
-    assert os.environ["SMOKE"] == "1"
-    record.update(labels=["smoke"], config={"smoke": True}, changed={"smoke": [False, True]})
-if behaviour == "fails":
-    sys.exit(3)
-if behaviour == "silent":
-    sys.exit(0)
-if behaviour == "waits":
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    (out / "waiting").touch()
-    signal.pause()
-    time.sleep(0.5)
-    (out / "saved").touch()
-    sys.exit(75)
-if behaviour == "stops" and not (out / "checkpoint").exists():
-    (out / "checkpoint").touch()
-    sys.exit(75)
-(out / "record.json").write_text(json.dumps(record))
-"""
-
-
-@pytest.fixture
-def scripted(repository, monkeypatch):
-    """The repository with a script; a row's name says what its program does."""
-    monkeypatch.delenv("PYTHON", raising=False)
-    repository.write("work/scripts/toy.sh", SCRIPT)
-    repository.write("program.py", PROGRAM)
-    repository.write("template.json", json.dumps(repository.record(folder="unused")))
-    return repository
-
-
 def calls(repository, cell: str, seed: int = 0, out: str = "outputs") -> list[str]:
     path = repository.root / out / cell / f"seed{seed}" / "calls.txt"
     return path.read_text().splitlines() if path.exists() else []
@@ -180,8 +132,10 @@ def test_a_termination_signal_lets_the_run_save_and_starts_nothing_more(scripted
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("run", "toy/full", "--launcher", "slurm"), "not there yet"),
-        (("run", "toy/full", "--launcher", "cloud"), "known: local, slurm"),
+        (("run", "toy/full", "--launcher", "torchrun"), "one device only"),
+        (("run", "toy/full", "--slurm", "partition=gpu"), "--launcher slurm"),
+        (("run", "toy/full", "--launcher", "slurm", "--slurm", "gpu"), "KEY=VALUE"),
+        (("run", "toy/full", "--launcher", "cloud"), "known: local, slurm, torchrun"),
         (("run", "toy/absent"), "toy/absent"),
         (("run", "toy/full", "--seeds", "0,a"), "--seeds"),
     ],

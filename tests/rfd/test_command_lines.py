@@ -134,6 +134,14 @@ def test_what_follows_the_marker_is_told_apart():
         (["--model.method", "bic"], "method"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--data.batch_size", "0"], "batch_size"),
+        (["--data.num_workers", "-1"], "num_workers"),
+        (["--model.gen_latent", "0"], "gen_latent"),
+        (["--model.method", "lwf", "--model.head", "linear"], "model.head"),
+        (["--model.method", "abd", "--model.inv_resume_from", "inversion.ckpt"], "inv_resume_from"),
+        (["--model.method", "rdfcil", "--model.wrd_inter", "0"], "wrd_inter"),
+        (["--model.mu", "2"], "model.mu"),
+        (["--model.method", "abd", "--model.temp", "3"], "model.temp"),
+        (["--model.method", "abd_port", "--model.lightning_val_quirk", "true"], "lightning_val_quirk"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(flags, expected):
@@ -196,6 +204,8 @@ def test_defaults_of_the_original_abd():
         ([*OFFERED, "--learner_type", "datafree", "--learner_name", "AlwaysBeDreaming"], "CIFAR_GEN"),
         ([*OFFERED, "--oracle_flag", "--learner_type", "kd", "--learner_name", "LWF"], "oracle_flag"),
         ([*OFFERED, "--validation"], "validation"),
+        ([*OFFERED, "--batch_size", "0"], "batch_size"),
+        ([*OFFERED, "--schedule", "0", "5"], "schedule"),
     ],
 )
 def test_abd_flags_that_are_not_offered(flags, expected):

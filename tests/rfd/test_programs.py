@@ -104,7 +104,7 @@ def test_rfd_resumes_exactly_after_every_step(whole, tmp_path):
     assert_same_run(whole, tmp_path)
 
 
-@pytest.mark.parametrize("method", ["rdfcil", "abd", "joint", "rfd --fast"])
+@pytest.mark.parametrize("method", ["rdfcil", "abd", "joint", "rfd --fast", "abd --fast"])
 def test_the_other_methods_resume_exactly_too(method, tmp_path):
     flags = ("--model.method", *method.split(), "--keep_checkpoints", "none", "--data.batch_size", "16")
     main(arguments(tmp_path / "whole", *flags))
@@ -187,6 +187,11 @@ def test_a_saved_generator_replaces_the_first_training(whole, tmp_path):
     assert not any(point["name"].startswith("train/generator") for point in series)
     states = [final_state(folder)["parts"]["learner"]["inversion"]["generator"] for folder in (whole, tmp_path)]
     assert torch.equal(states[0]["l1.0.weight"], states[1]["l1.0.weight"])
+
+
+def test_a_file_without_a_generator_is_refused(whole, tmp_path):
+    with pytest.raises(UserError, match="holds no generator"):
+        main(arguments(tmp_path, "--model.inv_resume_from", str(whole / "task_0" / "last.ckpt")))
 
 
 # --- what flags do ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,139 @@
+"""What can be checked: recorded numbers, the registry, the register of discrepancies, claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from repro import claim, discrepancy, evidence, formats, logs, records
+from repro.claim_sheets import claims_sheet
+from repro.commands import Format, Paper, app, examples, write
+from repro.published import PublishedTables, check_published
+from repro.registry import read_registry, repository_root, select_papers
+
+
+@app.command(
+    "parity",
+    epilog=examples(
+        "repro parity",
+        "repro parity vdfd.reg",
+        "repro parity vdfd --self-test",
+        "repro parity --fixtures ../other/vdfd --verbose",
+    ),
+)
+def replay_fixtures(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Paper, beginning of a fixture's id, or pattern.", metavar="[PAPER|ID]", show_default=False
+        ),
+    ] = None,
+    fixtures: Annotated[
+        Path | None,
+        typer.Option(help="Folder with a manifest.json, or a folder of such folders.", show_default="registered ones"),
+    ] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Disturb everything by 1 % and expect failures.")
+    ] = False,
+    format: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Every deviation and traceback of a failure.")] = False,
+) -> None:
+    """Replay recorded fixtures of the originals through our code; exit 1 on any failure or missing counterpart."""
+    from repro import parity, parity_report  # why: torch takes seconds to import
+    from repro import self_test as disturbing
+
+    formats.check_format(format, ("text", "json"))
+    root = repository_root()
+    subprojects = read_registry(root)
+    entries = parity.select_entries(subprojects, root, name, fixtures)
+    adapters = parity.load_adapters(subprojects, entries)
+    check = disturbing.self_test if self_test else parity.replay
+    shown = track(entries, description="fixtures", console=Console(stderr=True), transient=True)
+    outcomes = [check(entry, adapters) for entry in shown]
+    if format == "json":
+        print(parity_report.as_json(outcomes, self_test))
+    else:
+        parity_report.print_outcomes(outcomes, Console(), verbose)
+        print(parity_report.summary_line(outcomes, self_test))
+    if any(parity_report.is_bad(outcome) for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command("check", epilog=examples("repro check"))
+def check_registry() -> None:
+    """Check that every cell and discrepancy is well described, and that everything they name exists."""
+    root = repository_root()
+    subprojects = read_registry(root)
+    check_published(subprojects, PublishedTables(root))
+    released = logs.check_logs(subprojects, root)
+    registers = [(one, discrepancy.read_register(root, one.paper)) for one in subprojects]
+    found = [(one, register) for one, register in registers if register is not None]
+    problems = [line for one, register in found for line in discrepancy.find_problems(register, one, root)]
+    if problems:
+        print("\n".join(problems))
+        raise typer.Exit(1)
+    cells = sum(len(one.cells) for one in subprojects)
+    entries = sum(len(register.entries) for _, register in found)
+    print(
+        f"{cells} cells of {len(subprojects)} papers, {released} released logs and {entries} discrepancies are in order"
+    )
+
+
+@app.command(
+    "deviations",
+    epilog=examples("repro deviations vdfd", "repro deviations --format json", "repro deviations lra --check"),
+)
+def show_deviations(
+    paper: Paper = None,
+    format: Format = "text",
+    check: Annotated[
+        bool, typer.Option("--check", help="Look up every test, fixture and switch; exit 1 if one is missing.")
+    ] = False,
+) -> None:
+    """Where papers, released code and this repository differ: effect, what was measured, switch, tests."""
+    formats.check_format(format)
+    root = repository_root()
+    problems, sheets = [], []
+    for subproject in select_papers(read_registry(root), paper):
+        register = discrepancy.read_register(root, subproject.paper)
+        if register is None:
+            continue
+        sheets.append(discrepancy.register_sheet(register, f"{subproject.title}: deviations"))
+        if check:
+            problems += discrepancy.find_problems(register, subproject, root)
+            problems += discrepancy.unknown_switches(register, discrepancy.program_helps(register, root))
+    if not check:
+        write(formats.render(sheets, format, Path.cwd()))
+        return
+    entries = sum(len(sheet.rows) for sheet in sheets)
+    print("\n".join([*problems, f"{entries} discrepancies, {len(problems)} problems"]))
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command(
+    "claims",
+    epilog=examples("repro claims", "repro claims lra --verify", "repro claims --format json"),
+)
+def judge_claims(
+    paper: Paper = None,
+    format: Format = "text",
+    verify: Annotated[bool, typer.Option("--verify", help="Run the tests and fixtures of claims about code.")] = False,
+) -> None:
+    """The papers' central claims, judged from committed records: supported, not supported, undecided or not run."""
+    formats.check_format(format)
+    root = repository_root()
+    sheets, warnings = [], []
+    for subproject in select_papers(read_registry(root), paper):
+        verdicts, found = claim.judge_paper(subproject, root)
+        warnings += found
+        if verify:
+            verdicts = [evidence.verify(verdict, subproject, root) for verdict in verdicts]
+        if verdicts:
+            sheets.append(claims_sheet(subproject.paper, f"{subproject.title}: claims", verdicts, root))
+    records.print_warnings(warnings)
+    write(formats.render(sheets, format, Path.cwd()))

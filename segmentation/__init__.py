@@ -1,0 +1,1 @@
+"""Continual semantic segmentation on DeepLabV3: PLOP, RCIL, their baselines, and VDFD."""

@@ -1,0 +1,1 @@
+"""Data of the segmentation protocols: sources, label maps, choice of images, transforms, loader."""
