@@ -2,6 +2,7 @@
 # make demo    VDFD against fine-tuning on the embedded images, with matrices, curves and run records
 # make test    all tests
 # make bench   speed ratios against the literal formulas
+# make abn     the compiled package inplace_abn, for --norm_act pkg_iabn and pkg_iabn_sync (segmentation); setup tries it
 # make lint    style
 
 PYTHON ?= python3
@@ -9,14 +10,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup abn demo test bench lint clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@echo "trying to build inplace-abn, a minute or more"
+	@PYTHON="$(abspath $(BIN))/python" sh tools/build_inplace_abn.sh >$(VENV)/abn.log 2>&1 || tail -n 1 $(VENV)/abn.log
 	touch $(STAMP)
+
+abn: setup
+	PYTHON="$(abspath $(BIN))/python" sh tools/build_inplace_abn.sh
 
 demo: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/repro run vdfd/demo-ti vdfd/demo-ti-finetuning --out outputs/demo
@@ -33,6 +39,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.rfd
 	$(BIN)/python -m benchmarks.lra
 	$(BIN)/python -m benchmarks.prompt_distill
+	$(BIN)/python -m benchmarks.segmentation
 
 lint: setup
 	$(BIN)/ruff check .

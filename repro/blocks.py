@@ -1,12 +1,13 @@
 """What can stand between markers in a README: one function per kind of block, from committed files only.
 
-Each function gets the marker's words, the folder of the file (links are relative to it) and the repository root, and
+Each function gets the marker's words, the folder of the file (links are relative to it) and the repository, and
 returns Markdown that ends with a line break, and warnings about records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.training.errors import UserError
@@ -14,40 +15,50 @@ from repro.claim import judge_paper
 from repro.claim_sheets import claims_sheet
 from repro.discrepancy import read_register, register_sheet
 from repro.formats import render
-from repro.registry import Cell, Subproject, read_registry, select_cells, select_papers
-from repro.tables import collect, table_sheets
+from repro.registry import Cell, Subproject, select_cells, select_papers
+from repro.table_sheets import table_sheets
+from repro.tables import collect
 
-Block = Callable[[Sequence[str], Path, Path], tuple[str, list[str]]]
+
+@dataclass(frozen=True)
+class Repository:
+    """What every block is made from: the root, and the registry, read once."""
+
+    root: Path
+    subprojects: Sequence[Subproject]
+
+    def paper(self, words: Sequence[str]) -> Subproject:
+        """The paper that a marker's first word names."""
+        if not words:
+            raise UserError("the marker names no paper")
+        return select_papers(self.subprojects, words[0])[0]
 
 
-def table_block(words: Sequence[str], folder: Path, root: Path) -> tuple[str, list[str]]:
+Block = Callable[[Sequence[str], Path, Repository], tuple[str, list[str]]]
+
+
+def table_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
     """Published against ours; words: PAPER [CELL PATTERN...]."""
-    subproject = _paper(words, root)
+    subproject = repository.paper(words)
     cells: list[Cell] | None = select_cells([subproject], words[1:]) if words[1:] else None
-    runs = collect(subproject, root)
-    return render(table_sheets(runs, root, cells), "md", folder), runs.warnings
+    runs = collect(subproject, repository.root)
+    return render(table_sheets(runs, repository.root, cells), "md", folder), runs.warnings
 
 
-def deviations_block(words: Sequence[str], folder: Path, root: Path) -> tuple[str, list[str]]:
+def deviations_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
     """The register of discrepancies; words: PAPER."""
-    subproject = _paper(words, root)
-    register = read_register(root, subproject.paper)
+    subproject = repository.paper(words)
+    register = read_register(repository.root, subproject.paper)
     if register is None:
         raise UserError(f"there is no repro/discrepancies/{subproject.paper}.toml")
     return render([register_sheet(register, "")], "md", folder), []
 
 
-def claims_block(words: Sequence[str], folder: Path, root: Path) -> tuple[str, list[str]]:
+def claims_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
     """Verdicts on a paper's claims from committed records; words: PAPER."""
-    subproject = _paper(words, root)
-    verdicts, warnings = judge_paper(subproject, root)
-    return render([claims_sheet(subproject.paper, "", verdicts, root)], "md", folder), warnings
-
-
-def _paper(words: Sequence[str], root: Path) -> Subproject:
-    if not words:
-        raise UserError("the marker names no paper")
-    return select_papers(read_registry(root), words[0])[0]
+    subproject = repository.paper(words)
+    verdicts, warnings = judge_paper(subproject, repository.root)
+    return render([claims_sheet(subproject.paper, "", verdicts, repository.root)], "md", folder), warnings
 
 
 BLOCKS: dict[str, Block] = {"table": table_block, "deviations": deviations_block, "claims": claims_block}

@@ -30,10 +30,11 @@ def claims_sheet(paper: str, title: str, verdicts: Sequence[Verdict], root: Path
     sheet = Sheet(f"{paper}-claims", title, COLUMNS, data=[], note=NOTE)
     for verdict in verdicts:
         claim = verdict.claim
-        records = {run.run_id: run for one in verdict.differences for run in one.records}.values()
+        runs = {run.run_id: run for one in verdict.differences for run in one.records}.values()
+        records = sorted(runs, key=lambda run: (run.cell, run.content["seed"]))
         evidence = claim.scale or "; ".join(f"{first} against {second}" for first, second in claim.pairs)
         if claim.is_about_code:
-            evidence = ", ".join(f"`{name}`" for name in (*claim.tests, *claim.fixtures))
+            evidence = ", ".join(f"`{name.removeprefix('tests/')}`" for name in (*claim.tests, *claim.fixtures))
         sheet.rows.append(
             {
                 "id": claim.id,
@@ -43,7 +44,7 @@ def claims_sheet(paper: str, title: str, verdicts: Sequence[Verdict], root: Path
                 "difference": difference_text(verdict),
                 "verdict": verdict.status + (f": {verdict.reason}" if verdict.status != NOT_RUN else ""),
                 "records": tuple(
-                    Link(f"{run.cell.rpartition('/')[2]}, seed {run.content['seed']}", run.path) for run in records
+                    Link(f"{run.cell.rpartition('/')[2]} s{run.content['seed']}", run.path) for run in records
                 ),
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -173,7 +174,10 @@ def _loss_figure(records: Sequence[Record], names: Sequence[str]) -> Figure | No
     figure = _new_figure(7.2, 4.2)
     axes = figure.add_subplot()
     for record, name in zip(records, names, strict=True):
-        points = [(entry["step"], entry["value"]) for entry in read_series(record) if entry["name"] == LOSS_SERIES]
+        try:
+            points = [(entry["step"], entry["value"]) for entry in read_series(record) if entry["name"] == LOSS_SERIES]
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{record.series_path}: not a readable series ({type(error).__name__}: {error})") from error
         if points:
             axes.plot(*zip(*points, strict=True), linewidth=1, alpha=0.8, label=name)
     if not axes.lines:

@@ -23,7 +23,7 @@ import torch
 from common.parity import ADAPTERS, Adapter, Fixture
 from common.training.errors import UserError
 from repro.comparison import Comparison, as_tensor, compare_args, compare_tensors
-from repro.recorded import Entry, MalformedFixture, Recording, find_folders, read_manifest, read_recording
+from repro.recorded import MANIFEST, Entry, MalformedFixture, Recording, find_folders, read_manifest, read_recording
 from repro.registry import Subproject
 
 NEXT_ISSUE: dict[str, str] = {}
@@ -117,6 +117,12 @@ def select_entries(
         where = ", ".join(str(one) for one in folders) or "any registered folder"
         raise UserError(f"no fixture matches {name or 'anything'!r} in {where}; give a paper or the beginning of an id")
     return chosen
+
+
+def read_entries(subproject: Subproject, root: Path) -> list[Entry]:
+    """All registered fixtures of a paper; empty where none was recorded."""
+    folder = root / subproject.fixtures
+    return read_manifest(folder) if (folder / MANIFEST).is_file() else []
 
 
 def load_adapters(subprojects: Iterable[Subproject], entries: Iterable[Entry]) -> Mapping[str, Adapter]:

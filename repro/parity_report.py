@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from repro.formats import print_table
+from repro.formats import Sheet, print_table
 from repro.parity import FAILED, MISSING, PASSED, WAITING, Outcome
 from repro.self_test import INSENSITIVE, KNOWN, SENSITIVE
 
@@ -54,6 +54,26 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console, verbose: bool 
             console.print(f"{outcome.id}:", highlight=False, markup=False)
             for line in (*outcome.reasons, *outcome.trace.splitlines()):
                 console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def outcomes_sheet(outcomes: Sequence[Outcome], is_self_test: bool = False) -> Sheet:
+    """All outcomes as a table for Markdown, CSV and HTML; the summary is its note."""
+    columns = {"fixture": "fixture", "outputs": "outputs", "max_abs": "max abs error", "max_rel": "max rel error"}
+    columns |= {"result": "result", "reason": "reason"}
+    sheet = Sheet("parity", "Recorded fixtures", columns, note=summary_line(outcomes, is_self_test))
+    for outcome in outcomes:
+        was_compared = outcome.compared > 0 and outcome.status in (PASSED, FAILED)
+        sheet.rows.append(
+            {
+                "fixture": outcome.id,
+                "outputs": str(outcome.compared) if outcome.compared else "",
+                "max_abs": f"{outcome.max_abs:.2e}" if was_compared else "",
+                "max_rel": f"{outcome.max_rel:.2e}" if was_compared else "",
+                "result": outcome.status,
+                "reason": outcome.reasons[0] if outcome.reasons else "",
+            }
+        )
+    return sheet
 
 
 def summary_line(outcomes: Sequence[Outcome], is_self_test: bool = False) -> str:

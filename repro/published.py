@@ -25,12 +25,14 @@ class Published:
         text: as it stands in the CSV file (keeps the published number of digits).
         sources: tables or figures that state it, each once.
         file: name of the CSV file of the first one.
+        origins: where the CSV files' authors read it (their column "source"), each once.
     """
 
     value: float
     text: str
     sources: tuple[str, ...]
     file: str
+    origins: tuple[str, ...] = ()
 
 
 @dataclass
@@ -43,6 +45,9 @@ class PublishedTables:
 
     root: Path
     _rows: dict[Path, list[dict[str, str]]] = field(default_factory=dict, repr=False)
+    _index: dict[tuple[Path, tuple[str, ...]], dict[tuple[str, ...], list[dict[str, str]]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def values(self, paper: str, references: Iterable[PublishedRef], place: str = "") -> list[Published]:
         """All different numbers that the references find, in their order.
@@ -61,8 +66,11 @@ class PublishedTables:
                 same = [n for n, other in enumerate(found) if other.value == published.value]
                 if same:
                     old = found[same[0]]
-                    sources = old.sources + tuple(s for s in published.sources if s not in old.sources)
-                    found[same[0]] = Published(old.value, old.text, sources, old.file)
+                    sources, origins = (
+                        tuple(dict.fromkeys((*getattr(old, name), *getattr(published, name))))
+                        for name in ("sources", "origins")
+                    )
+                    found[same[0]] = Published(old.value, old.text, sources, old.file, origins)
                 else:
                     found.append(published)
         return found
@@ -74,7 +82,12 @@ class PublishedTables:
         for column in (*reference.where, reference.column):
             if column not in columns:
                 raise UserError(f"{place}: {reference.file} has no column {column!r}; it has {', '.join(columns)}")
-        matches = [row for row in rows if all(row[key] == value for key, value in reference.where.items())]
+        keys = tuple(reference.where)
+        if (path, keys) not in self._index:
+            index = self._index.setdefault((path, keys), {})
+            for row in rows:
+                index.setdefault(tuple(row[key] for key in keys), []).append(row)
+        matches = self._index[path, keys].get(tuple(reference.where.values()), [])
         if not matches:
             raise UserError(f"{place}: no row matches {reference}; correct `where` (it is compared letter by letter)")
         return matches
@@ -111,4 +124,4 @@ def _entry(row: dict[str, str], reference: PublishedRef, place: str) -> Publishe
     if not math.isfinite(value):
         raise UserError(f"{place}: {reference} finds {text!r} in column {reference.column!r}; expected a number")
     source = next((row[column] for column in SOURCE_COLUMNS if row.get(column)), reference.file)
-    return Published(value, text, (source,), reference.file)
+    return Published(value, text, (source,), reference.file, (row["source"],) if row.get("source") else ())

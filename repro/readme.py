@@ -12,7 +12,8 @@ from pathlib import Path
 
 from common.training.errors import UserError
 from common.training.files import write_atomically
-from repro.blocks import BLOCKS
+from repro.blocks import BLOCKS, Repository
+from repro.registry import read_registry
 
 _BLOCK = re.compile(
     r"(?P<open><!-- repro:(?P<kind>\w+)(?P<words>[^>]*?) *-->\n)(?P<body>.*?)(?P<close><!-- /repro:(?P=kind) -->)", re.S
@@ -47,6 +48,7 @@ def update_readmes(root: Path, check: bool = False) -> tuple[list[Path], list[st
     """
     stale: list[Path] = []
     warnings: list[str] = []
+    repository = Repository(root, read_registry(root))
     for path in find_readmes(root):
         old = path.read_text(encoding="utf-8")
         if not _MARKER.search(old):
@@ -55,7 +57,7 @@ def update_readmes(root: Path, check: bool = False) -> tuple[list[Path], list[st
             raise UserError(
                 f"{path.relative_to(root)}: every <!-- repro:KIND ... --> needs its own <!-- /repro:KIND -->"
             )
-        new = _BLOCK.sub(partial(_regenerated, path=path, root=root, warnings=warnings), old)
+        new = _BLOCK.sub(partial(_regenerated, path=path, repository=repository, warnings=warnings), old)
         if new != old:
             stale.append(path)
             if not check:
@@ -63,12 +65,12 @@ def update_readmes(root: Path, check: bool = False) -> tuple[list[Path], list[st
     return stale, list(dict.fromkeys(warnings))
 
 
-def _regenerated(block: re.Match[str], path: Path, root: Path, warnings: list[str]) -> str:
-    kind, place = block["kind"], path.relative_to(root)
+def _regenerated(block: re.Match[str], path: Path, repository: Repository, warnings: list[str]) -> str:
+    kind, place = block["kind"], path.relative_to(repository.root)
     if kind not in BLOCKS:
         raise UserError(f"{place}: unknown block repro:{kind}; known: {', '.join(BLOCKS)}")
     try:
-        text, found = BLOCKS[kind](block["words"].split(), path.parent, root)
+        text, found = BLOCKS[kind](block["words"].split(), path.parent, repository)
     except UserError as error:
         raise UserError(f"{place}, block repro:{kind}: {error}") from error
     warnings.extend(found)

@@ -111,7 +111,7 @@ def load_record(path: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file; expected a run record (record.json of a run)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a readable JSON file ({error})") from error
     problem = find_problem(content)
     if problem:
@@ -154,6 +154,8 @@ def find_problem(content: Any) -> str | None:
         value = content[name]
         if not isinstance(value, types) or (isinstance(value, bool) and types in (int, _NUMBER)):
             return f"field {name!r} is {value!r}; wrong type"
+    if not _is_number(content["wall_seconds"]):
+        return "field 'wall_seconds' is not finite"
     if content["schema"] != SCHEMA:
         return f"schema {content['schema']}; this version reads schema {SCHEMA}"
     if content["status"] not in ("finished", "stopped"):
@@ -186,18 +188,17 @@ def _label_problem(content: dict[str, Any]) -> str | None:
 
 def _metric_problem(metrics: dict[str, Any]) -> str | None:
     for name, value in metrics.items():
-        if (
-            value is not None
-            and not isinstance(value, list)
-            and (isinstance(value, bool) or not isinstance(value, _NUMBER))
-        ):
-            return f"metric {name!r} is {value!r}; expected a number"
+        if value is not None and not isinstance(value, list) and not _is_number(value):
+            return f"metric {name!r} is {str(value)[:40]!r}; expected a number"
     matrix = metrics.get("accuracy_matrix")
     if not matrix:
         return None
     try:
-        derived = derive_averages(matrix)
-    except (TypeError, IndexError):
+        entries = [entry for row in matrix for entry in row if entry is not None]
+        derived = derive_averages(matrix) if all(map(_is_number, entries)) else None
+    except (TypeError, IndexError, KeyError, ValueError):
+        derived = None
+    if derived is None:
         return "accuracy_matrix: expected one row per task, each with a number for every task learned so far"
     for name, value in derived.items():
         if metrics.get(name) is not None and abs(metrics[name] - value) > ACCURACY_TOLERANCE:
@@ -247,7 +248,17 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number that fits a float."""
+    if isinstance(value, bool) or not isinstance(value, _NUMBER):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def number(metrics: dict[str, Any], key: str) -> float | None:
     """A metric as a finite float, None if it is absent."""
     value = metrics.get(key)
-    return float(value) if isinstance(value, _NUMBER) and math.isfinite(value) else None
+    return float(value) if _is_number(value) else None

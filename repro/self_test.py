@@ -17,6 +17,10 @@ INSENSITIVE_KNOWN: dict[str, str] = {
     "rfd.data.class_order": "it has neither inputs nor arguments",
     "rfd.abd.step.shared_weights": "weights for other recordings; what is compared is that they fit the network",
     "prompt_distill.module.dual.eval": "its only input picks the nearest key; 1 % of noise picks the same one",
+    "seg.module.deeplab.init_stats": "it compares standard deviations of random weights within 15 %",
+    "seg.module.resnet101.full_eval": "sine weights have rank 2 and leave the network blind to its input",
+    "seg.module.resnet101.param_counts": "its arguments are names of networks",
+    "seg.rcil.resnet101.param_counts": "its arguments are names of networks",
     **{
         f"lra.net.{size}.{part}_sine": "this fill leaves the network nearly blind to its input; its weights are noticed"
         for size in ("generator32", "generator64", "generator_x8")

@@ -55,7 +55,7 @@ VDFD_IMPORTANCE = 10.0
 """Lambda of the paper (appendix C.2)."""
 
 SMOKE = {
-    "crop_size": 64, "epochs": 1, "batch_size": 2, "backbone": "resnet14", "width": 8, "head_width": 16,
+    "crop_size": 64, "epochs": [1], "batch_size": 2, "backbone": "resnet14", "width": 8, "head_width": 16,
     "no_pretrained": True, "num_workers": 0, "val_interval": 1, "checkpoint": "", "ckpt": None, "step_ckpt": None,
     "step0_ckpt": None, "pooling": 4,
 }  # fmt: skip
@@ -129,7 +129,7 @@ def check(config: SegmentationOptions) -> None:
     for name, (refused, reason) in refusals.items():
         if refused:
             raise UserError(f"--{name} {getattr(config, name)}: {reason}")
-    for name in ("epochs", "batch_size", "crop_size", "val_interval", "width", "head_width", "pooling", "singular"):
+    for name in ("batch_size", "crop_size", "val_interval", "width", "head_width", "pooling", "singular"):
         if getattr(config, name) < 1:
             raise UserError(f"--{name} {getattr(config, name)}: expected at least 1")
     task = find_task(config.dataset, config.task)
@@ -139,8 +139,11 @@ def check(config: SegmentationOptions) -> None:
             f"--step {' '.join(map(str, steps))}: {config.dataset} {config.task} has steps 0 to {len(task.steps) - 1}, "
             "to be given in rising order"
         )
-    if len(config.lr) not in (1, len(steps)):
-        raise UserError(f"--lr: expected one learning rate or {len(steps)}, one for each of --step")
+    for name in ("lr", "epochs"):
+        if len(getattr(config, name)) not in (1, len(steps)):
+            raise UserError(f"--{name}: expected one number or {len(steps)}, one for each of --step")
+    if min(config.epochs) < 1:
+        raise UserError(f"--epochs {min(config.epochs)}: expected at least 1")
     if task.is_domain and (config.unce or config.unkd or config.init_balanced or config.pseudo):
         flag = next(name for name in ("unce", "unkd", "init_balanced", "pseudo") if getattr(config, name))
         raise UserError(f"--{flag}: domain protocols have no new classes (D18); leave it out")
@@ -173,6 +176,11 @@ def learning_rate(config: SegmentationOptions, step: int) -> float:
     return config.lr[0] if len(config.lr) == 1 else config.lr[config.step.index(step)]
 
 
+def epochs_of(config: SegmentationOptions, step: int) -> int:
+    """Epochs of a step."""
+    return config.epochs[0] if len(config.epochs) == 1 else config.epochs[config.step.index(step)]
+
+
 def seed_of(config: SegmentationOptions) -> int:
     """The seed in force."""
     return config.random_seed if config.seed is None else config.seed
@@ -190,7 +198,7 @@ def labels_of(config: SegmentationOptions, changed: dict[str, list[Any]], copy: 
         labels.append(copy)
     if config.backbone not in ("resnet101", "resnet50") or config.dataset.startswith("camvid"):
         labels.append("desk-scale")
-    if "epochs" in changed and changed["epochs"][1] < changed["epochs"][0]:
+    if "epochs" in changed and sum(changed["epochs"][1]) < sum(changed["epochs"][0]):
         labels.append("shortened")
     if config.fast or config.precision == "bf16":  # why: fp16 (O1) is what the papers used
         labels.append("fast")

@@ -10,7 +10,7 @@ from common.training.errors import RunStopped, UserError
 from common.training.files import write_atomically
 from common.training.parallel import Processes, SharedRun
 from common.training.precision import set_backend_flags
-from segmentation.configuration import labels_of, run_folder, seed_of
+from segmentation.configuration import epochs_of, labels_of, run_folder, seed_of
 from segmentation.data.protocol import Protocol
 from segmentation.evaluation import TestResult
 from segmentation.metrics import average_rows, read_rows, results_row, summary_text
@@ -114,7 +114,8 @@ class Experiment:
 
     def _finish(self, step: int, result: TestResult) -> None:
         """Write down what the test of a step found."""
-        note_scores(self.run, step, result.scores)
+        epochs = epochs_of(self.config, step)
+        note_scores(self.run, step, epochs, result.scores)
         classes = self.config.num_classes
         row = results_row(step, result.scores, classes)
         self.done.append(
@@ -131,7 +132,7 @@ class Experiment:
         )
         if self.task.is_domain:
             unseen = 100 * result.unseen.mean_iou
-            self.run.log_value("test/miou_unseen", unseen, task=step + 1, epoch=self.config.epochs)
+            self.run.log_value("test/miou_unseen", unseen, task=step + 1, epoch=epochs)
         if self.processes.rank == 0:
             write_row(self.results, step, row)
             write_pictures(self.folder, step, result.samples, self.config.dataset)

@@ -21,6 +21,7 @@ from common.training.errors import UserError
 from segmentation.rcil.merging import second_branches_from_first
 from segmentation.rcil.network import RcilBlock, RcilDeepLabV3, draw_mixes
 
+
 class IncrementalSegmentationModule(nn.Module):
     """Body, head, classifiers.
 

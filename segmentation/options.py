@@ -70,8 +70,8 @@ class TrainingOptions:
     """load --ckpt strictly (given: leave out what does not fit)"""
     base_weights: bool = False
     """take the weights of step 0 for a test of step 0's classes"""
-    epochs: int = 30
-    """epochs per step"""
+    epochs: list[int] = field(default_factory=lambda: [30])
+    """epochs per step; several: one number for each of --step"""
     fix_bn: bool = False
     """keep statistics and affine parameters of the norms"""
     batch_size: int = 4

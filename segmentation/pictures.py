@@ -38,6 +38,8 @@ def write_pictures(folder: Path, step: int, samples: list[tuple[Tensor, Tensor, 
         dataset: whose colours are used.
     """
     colours = colormap(dataset)
+    if not samples:
+        return []
     target = folder / "pictures"
     target.mkdir(parents=True, exist_ok=True)
     paths = []

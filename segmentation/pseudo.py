@@ -78,7 +78,8 @@ def pseudo_label(
     confidence, predicted = probabilities.max(dim=1)
     if mode == "entropy":
         assert thresholds is not None
-        uncertainty = pixel_entropy(probabilities, config.entropy_reduction) / largest_entropy(config, classes, old_classes)
+        uncertainty = pixel_entropy(probabilities, config.entropy_reduction)
+        uncertainty = uncertainty / largest_entropy(config, classes, old_classes)
         valid = uncertainty < thresholds[predicted]
         return _by_entropy(labels, background, predicted, valid, config)
     rewritten = torch.where(background, predicted, labels)
@@ -161,7 +162,7 @@ def find_thresholds(
             values = values / largest_entropy(config, classes, logits.shape[1])
         chosen = labels.to(device, non_blocking=True) == 0
         place = (values * bins).floor().long().clamp(max=bins - 1) + predicted * bins
-        histograms += torch.bincount(torch.where(chosen, place, classes * bins).flatten(), minlength=classes * bins + 1)[:-1]
+        histograms.scatter_add_(0, place.flatten(), chosen.flatten().long())
     if sum_over_processes is not None:
         sum_over_processes(histograms)
     search = released_median if config.median_search == "released" else exact_median

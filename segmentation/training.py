@@ -19,7 +19,7 @@ from common.training.parallel import Processes, SharedRun
 from common.training.precision import Precision
 from common.training.seeding import seed_everything
 from segmentation.checkpoints import checkpoint_path, read_step, write_step
-from segmentation.configuration import learning_rate, seed_of
+from segmentation.configuration import epochs_of, learning_rate, seed_of
 from segmentation.data.loader import FirstEpoch, PairLoader, make_loader
 from segmentation.data.protocol import Protocol, Selection, StepData
 from segmentation.evaluation import TestResult, evaluate, validate
@@ -62,6 +62,7 @@ class StepTraining:
         self.run, self.processes, self.device = run, processes, run.device
         self.checkpoints = checkpoints
         self.epoch = self.position = 0
+        self.epochs = epochs_of(config, step)
         seed_everything(seed_of(config))  # original: at the start of every step
         self.data: StepData = protocol.step(step)
         self.loader = self._loader(self.data.train, augment=True)
@@ -90,7 +91,7 @@ class StepTraining:
         elif not config.no_pretrained:
             self.run.note(f"pretrained body: {load_pretrained(network, config)}")
         network.to(self.device)
-        iterations = config.epochs * len(self.loader)
+        iterations = self.epochs * len(self.loader)
         regularizer = None
         if config.regularizer == "vdfd":
             saved = [SavedStep.from_state(state, self.device) for state in trainer_state or []]
@@ -156,13 +157,13 @@ class StepTraining:
         """All epochs that are left; then the importance of VDFD, and the step's checkpoint."""
         if self.is_trained:
             return
-        config, run, learner, task = self.config, self.run, self.learner, self.step + 1
+        run, learner, task = self.run, self.learner, self.step + 1
         if self.epoch == 0 and self.position == 0:
             learner.begin(FirstEpoch(self.loader))
-        while self.epoch < config.epochs:
+        while self.epoch < self.epochs:
             learner.train_mode()
             batches = self.loader.epoch(self.epoch, start=self.position)
-            title = f"step {self.step} epoch {self.epoch + 1}/{config.epochs}"
+            title = f"step {self.step} epoch {self.epoch + 1}/{self.epochs}"
             for images, labels in progress_bar(batches, title, len(self.loader), self.position):
                 terms = learner.step(images, labels)
                 run.step += 1
@@ -187,7 +188,7 @@ class StepTraining:
         self.run.log_value("val/loss", loss, task=task, epoch=finished)
         self.run.log_value("val/miou", 100 * scores.mean_iou, task=task, epoch=finished)
         self.run.note(f"step {self.step} epoch {self.epoch}: val loss {loss:.4f}, mIoU {100 * scores.mean_iou:.2f}")
-        if self.epoch < config.epochs:
+        if self.epoch < self.epochs:
             self.write_checkpoint({})
 
     def align(self, when: str, network: IncrementalSegmentationModule) -> None:
@@ -205,7 +206,7 @@ class StepTraining:
 
         def images() -> Iterator[Tensor]:
             # original: one pass over the training loader after the last epoch, in its order
-            for batch, _ in self.loader.epoch(self.config.epochs - 1, draws=self.config.epochs):
+            for batch, _ in self.loader.epoch(self.epochs - 1, draws=self.epochs):
                 yield batch
 
         saved = regularizer.finish(self.learner.network, images())
@@ -283,9 +284,9 @@ class StepTraining:
             self.learner.load_state_dict(state["learner"])
 
 
-def note_scores(run: SharedRun, step: int, scores: SegmentationScores) -> None:
+def note_scores(run: SharedRun, step: int, epochs: int, scores: SegmentationScores) -> None:
     """The test's scores to log and series."""
-    where = {"task": step + 1, "epoch": run.config.epochs}
+    where = {"task": step + 1, "epoch": epochs}
     run.log_value("test/miou", 100 * scores.mean_iou, **where)
     run.log_value("test/overall_accuracy", 100 * scores.overall_accuracy, **where)
     for number, iou in enumerate(scores.class_iou):

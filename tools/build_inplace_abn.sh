@@ -9,12 +9,18 @@
 set -eu
 PYTHON="${PYTHON:-python3}"
 VERSION=1.1.0
+# the build's own tools; its result depends on torch only
+TOOLS="setuptools setuptools_scm==10.3.4 wheel==0.48.0"
 
 fail() {
     echo "inplace-abn was not built: $1; --norm_act iabn and iabn_sync (plain PyTorch) work without it" >&2
     exit 1
 }
 
+if [ $# -eq 0 ] && "$PYTHON" -c "import inplace_abn" 2>/dev/null; then
+    echo "inplace-abn is already built"
+    exit 0
+fi
 "$PYTHON" -c "import torch" 2>/dev/null || fail "torch cannot be imported by $PYTHON"
 command -v "${CXX:-c++}" >/dev/null || fail "there is no C++ compiler"
 CUDA=$("$PYTHON" -c "import torch; print(torch.version.cuda or '')")
@@ -42,11 +48,13 @@ FIND
 fi
 
 log="$folder/log"
-"$PYTHON" -m pip install --quiet --disable-pip-version-check setuptools setuptools_scm wheel >"$log" 2>&1 \
+# shellcheck disable=SC2086  # several words
+"$PYTHON" -m pip install --quiet --disable-pip-version-check $TOOLS >"$log" 2>&1 \
     || fail "setuptools_scm could not be installed: $(tail -n 1 "$log")"
 "$PYTHON" -m pip install --disable-pip-version-check --no-build-isolation --no-deps --no-cache-dir "$@" \
     "inplace-abn==$VERSION" >"$log" 2>&1 || {
     cat "$log" >&2
     fail "its compilation failed (log above)"
 }
+[ $# -gt 0 ] || "$PYTHON" -c "import inplace_abn" || fail "it was compiled, but cannot be imported (line above)"
 echo "inplace-abn $VERSION is built"

@@ -235,15 +235,19 @@ class _InPlaceActivatedNorm(torch.autograd.Function):
             if training:
                 mean, variance, count = _statistics(values, group)
                 if running_mean is not None and running_var is not None:
-                    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                    running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
+                    share = momentum * variance * count / (count - 1)  # of the unbiased variance
+                    running_mean.mul_(1 - momentum).add_(momentum * mean.to(running_mean.dtype))
+                    running_var.mul_(1 - momentum).add_(share.to(running_var.dtype))
             else:
                 assert running_mean is not None and running_var is not None
                 mean, variance, count = running_mean.to(values.dtype), running_var.to(values.dtype), None
             # why in this order: as the compiled package does it, whose rounding deep networks amplify
             scale = 1 / torch.sqrt(variance + eps)
-            scale = scale if weight is None else (weight.detach().abs() + eps).to(values.dtype) * scale
-            shift = -mean * scale if bias is None else bias.detach().to(values.dtype) - mean * scale
+            shift = -mean * scale
+            if weight is not None and bias is not None:
+                gamma = (weight.detach().abs() + eps).to(values.dtype)
+                shift = bias.detach().to(values.dtype) - mean * gamma * scale
+                scale = gamma * scale
             values.mul_(scale.view(shape)).add_(shift.view(shape))
             activate(values, activation, param, inplace=True)
             if values is not x:

@@ -1,7 +1,7 @@
 """DeepLabV3 on a residual network with activated batch norms, as PLOP's code has it.
 
-Layout, state-dict keys and outputs of arthurdouillard/CVPR2021_PLOP (commit 4b4a060) models/resnet.py, modules/residual.py
-and modules/deeplab.py, which go back to mapillary/inplace_abn. No convolution has a bias.
+Layout, state-dict keys and outputs of arthurdouillard/CVPR2021_PLOP (commit 4b4a060) models/resnet.py,
+modules/residual.py and modules/deeplab.py, which go back to mapillary/inplace_abn. No convolution has a bias.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from rich.progress import track
 
 from repro import claim, discrepancy, evidence, formats, logs, records
 from repro.claim_sheets import claims_sheet
-from repro.commands import Format, Paper, app, examples, write
+from repro.commands import Format, Paper, Records, app, examples, existing_folders, write
 from repro.published import PublishedTables, check_published
-from repro.registry import read_registry, repository_root, select_papers
+from repro.registry import Subproject, read_registry, repository_root, select_papers
 
 
 @app.command(
@@ -39,14 +40,14 @@ def replay_fixtures(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Disturb everything by 1 % and expect failures.")
     ] = False,
-    format: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+    format: Format = "text",
     verbose: Annotated[bool, typer.Option("--verbose", help="Every deviation and traceback of a failure.")] = False,
 ) -> None:
     """Replay recorded fixtures of the originals through our code; exit 1 on any failure or missing counterpart."""
     from repro import parity, parity_report  # why: torch takes seconds to import
     from repro import self_test as disturbing
 
-    formats.check_format(format, ("text", "json"))
+    formats.check_format(format)
     root = repository_root()
     subprojects = read_registry(root)
     entries = parity.select_entries(subprojects, root, name, fixtures)
@@ -56,6 +57,8 @@ def replay_fixtures(
     outcomes = [check(entry, adapters) for entry in shown]
     if format == "json":
         print(parity_report.as_json(outcomes, self_test))
+    elif format != "text":
+        write(formats.render([parity_report.outcomes_sheet(outcomes, self_test)], format, Path.cwd()))
     else:
         parity_report.print_outcomes(outcomes, Console(), verbose)
         print(parity_report.summary_line(outcomes, self_test))
@@ -137,3 +140,48 @@ def judge_claims(
             sheets.append(claims_sheet(subproject.paper, f"{subproject.title}: claims", verdicts, root))
     records.print_warnings(warnings)
     write(formats.render(sheets, format, Path.cwd()))
+
+
+@app.command(
+    "report",
+    epilog=examples(
+        "repro report", "repro report vdfd --quick", "repro report --out site/index.html --records outputs"
+    ),
+)
+def make_report(
+    paper: Paper = None,
+    out: Annotated[Path | None, typer.Option(help="The HTML file.", show_default="site/index.html")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Replay no fixture, run no test of a claim about code.")
+    ] = False,
+    folders: Records = None,
+) -> None:
+    """One HTML file: tables, claims, learning curves, accuracy matrices, pictures, deviations, provenance. Minutes."""
+    from repro.report import write_report  # why: templates and charts are needed by this command alone
+
+    root = repository_root()
+    chosen = select_papers(read_registry(root), paper)
+    parity_of, verdicts = {}, {}
+    if not quick:
+        parity_of = _replay_papers(chosen, root)
+        for subproject in chosen:
+            found, _ = claim.judge_paper(subproject, root)
+            verdicts[subproject.paper] = [evidence.verify(one, subproject, root) for one in found]
+    path = out or root / "site" / "index.html"
+    records.print_warnings(write_report(path, root, chosen, existing_folders(folders), parity_of, verdicts))
+    print(f"written: {path}")
+
+
+def _replay_papers(chosen: Sequence[Subproject], root: Path) -> dict[str, tuple[int, int]]:
+    """Paper -> (fixtures that agree, fixtures replayed)."""
+    from repro import parity  # why: torch takes seconds to import
+
+    found = {}
+    for subproject in chosen:
+        entries = parity.read_entries(subproject, root)
+        if entries:
+            adapters = parity.load_adapters([subproject], entries)
+            shown = track(entries, description=subproject.paper, console=Console(stderr=True), transient=True)
+            outcomes = [parity.replay(entry, adapters) for entry in shown]
+            found[subproject.paper] = (sum(one.status == parity.PASSED for one in outcomes), len(outcomes))
+    return found

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from common.training.errors import UserError
 from repro import compare as comparing
-from repro import formats, logs, readme, records, tables
+from repro import formats, logs, planted, readme, records, table_sheets, tables
 from repro.commands import Format, Paper, Records, app, examples, existing_folders, warn, write
 from repro.keep import keep_record, machine_paths
 from repro.registry import read_registry, repository_root, select_papers
@@ -29,19 +29,39 @@ def list_cells(
     root = repository_root()
     runs = [tables.collect(one, root, existing_folders(folders)) for one in select_papers(read_registry(root), paper)]
     warn(runs)
-    write(formats.render([tables.list_sheet(one, missing) for one in runs], format, Path.cwd()))
+    write(formats.render([table_sheets.list_sheet(one, missing) for one in runs], format, Path.cwd()))
 
 
 @app.command(
-    epilog=examples("repro table vdfd", "repro table vdfd --format md > table.md", "repro table --records outputs")
+    epilog=examples(
+        "repro table vdfd",
+        "repro table vdfd --format md > table.md",
+        "repro table --records outputs",
+        "repro table --self-test",
+    )
 )
-def table(paper: Paper = None, format: Format = "text", folders: Records = None) -> None:
-    """Published against ours, from CSV files and run records; shortened runs apart from full ones."""
+def table(
+    paper: Paper = None,
+    format: Format = "text",
+    folders: Records = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Plant wrong numbers in a copy; exit 1 if one is not caught.")
+    ] = False,
+) -> None:
+    """Published against ours, from CSV files and run records; desk-scale and shortened runs apart from full ones."""
     formats.check_format(format)
     root = repository_root()
+    if self_test:
+        found = planted.plant_everything(root)
+        for one in found:
+            print(f"{'caught' if one.caught else 'NOT CAUGHT'}: {one.what}")
+        if not all(one.caught for one in found):
+            raise typer.Exit(1)
+        return
     runs = [tables.collect(one, root, existing_folders(folders)) for one in select_papers(read_registry(root), paper)]
     warn(runs)
-    write(formats.render([sheet for one in runs for sheet in tables.table_sheets(one, root)], format, Path.cwd()))
+    sheets = [sheet for one in runs for sheet in table_sheets.table_sheets(one, root)]
+    write(formats.render(sheets, format, Path.cwd()))
 
 
 @app.command("readme", epilog=examples("repro readme", "repro readme --check"))

@@ -1,7 +1,7 @@
 """RCIL's forms of the residual block and of the DeepLabV3 head: every inner 3 x 3 convolution twice.
 
-Keys and outputs of zhangchbin/RCIL (commit b9aad58) modules/residual.py and modules/deeplab.py. Norms have no activation
-of their own (slope 1); leaky ReLUs stand after them, except after the stem's, which has none at all.
+Keys and outputs of zhangchbin/RCIL (commit b9aad58) modules/residual.py and modules/deeplab.py. Norms have no
+activation of their own (slope 1); leaky ReLUs stand after them, except after the stem's, which has none at all.
 
 Differs from the original in random numbers only: it draws them in evaluation and in the old network too, where they
 have no effect.

@@ -57,7 +57,7 @@ def test_the_installed_version_is_the_pinned_one(name: str) -> None:
 def test_every_imported_library_is_declared() -> None:
     """Else it is there only by chance, as a dependency of another."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = {canonical(name) for name in project["dependencies"]}
+    needed = {canonical(name) for name in [*project["dependencies"], *project["optional-dependencies"]["slurm"]]}
     with_tests = declared((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     own = {*PACKAGES, "tests", *sys.stdlib_module_names}
     undeclared, seen = [], set()

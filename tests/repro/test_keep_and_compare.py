@@ -70,6 +70,18 @@ def test_keep_refuses_unfinished_runs_and_lost_series(repository, call):
     assert call("keep", "absent.json")[0] == 2
 
 
+def test_keep_takes_the_newest_pictures_along(repository, call):
+    folder = planted_run(repository, "a")
+    for number in range(5):
+        path = folder / f"images/epoch_{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1024 * 1024 if number == 3 else 10))
+    assert call("keep", folder)[0] == 0
+    kept = sorted((repository.root / "results/toy").rglob("*.png"))
+    assert [path.name for path in kept] == ["epoch_2.png", "epoch_4.png"]
+    assert kept[0].parent.name == "images" and kept[0].parent.parent.name == "a-s0-1.pictures"
+
+
 def test_keep_warns_of_machine_paths(repository, call):
     _, _, err = call("keep", planted_run(repository, "a", config={"smoke": False, "dataroot": "/somewhere/data"}))
     assert "config.dataroot" in err

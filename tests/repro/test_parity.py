@@ -266,7 +266,7 @@ def test_other_fixture_folders(toy_repository, recorder, new_recorder, call, tmp
     assert call("parity", "toy.*duct", "--fixtures", tmp_path / "elsewhere")[0] == 0
 
 
-@pytest.mark.parametrize("words", [("toy.absent",), ("--fixtures", "absent"), ("--format", "md")])
+@pytest.mark.parametrize("words", [("toy.absent",), ("--fixtures", "absent"), ("--format", "pdf")])
 def test_bad_input_is_one_line(toy_repository, recorder, call, words):
     recorder.add()
     code, _, err = call("parity", *words)

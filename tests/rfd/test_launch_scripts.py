@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -108,3 +109,13 @@ def test_an_unknown_row_is_refused_in_one_line(script):
     assert (
         result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1 and "mnist" in result.stderr
     )
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", ["cifar10", "cifar100", "tiny-imagenet200", "imagenet100", "imagenet-r"])
+def test_the_originals_make_targets(target):
+    shown = subprocess.run(["make", "-n", target], cwd=FOLDER, capture_output=True, text=True, check=True).stdout
+    command = shown.replace("\\\n", " ").splitlines()[-1].split()
+    flags = command[command.index("main.py") + 1 : command.index(">")]
+    config, _ = parse(flags)
+    assert config.data.dataset == target and command[-1] == "&"

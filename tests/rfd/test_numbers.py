@@ -157,7 +157,7 @@ def test_task_sizes(arguments, expected):
     assert task_sizes(*arguments) == expected
 
 
-@pytest.mark.parametrize("arguments", [(100, 1, 0), (100, 10, 15), (4, 9, 0), (10, 3, 10)])
+@pytest.mark.parametrize("arguments", [(100, 1, 0), (100, 10, 15), (4, 9, 0), (10, 3, 10), (10, 3, 2.5)])
 def test_impossible_tasks_are_refused_in_one_line(arguments):
     with pytest.raises(UserError) as refused:
         task_sizes(*arguments)

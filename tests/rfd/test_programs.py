@@ -17,6 +17,7 @@ import torch
 from common.training.checkpoint import read_checkpoint, read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
 from common.training.journal import read_series
+from common.training.precision import set_backend_flags
 from rfd import run_dfcil
 from rfd.main import main
 from tests.helpers import REPOSITORY
@@ -243,6 +244,17 @@ def test_a_flag_does_something(flags, whole, tmp_path):
     else:
         reference = tmp_path / "plain" if (tmp_path / "plain").exists() else whole
         assert differ(weights_of(reference), weights_of(tmp_path / "other"))
+
+
+def test_the_trainers_keys_for_cudnn_do_what_they_say(whole, tmp_path):
+    try:
+        for value in (False, True):
+            main(arguments(whole, "--trainer.deterministic", str(value).lower()))  # finished: it only sets the flags
+            assert torch.backends.cudnn.deterministic == value and not torch.backends.cudnn.benchmark
+        main(arguments(tmp_path, "--fast", "--trainer.benchmark", "false", "--keep_checkpoints", "none"))
+        assert not torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+    finally:
+        set_backend_flags(False)
 
 
 def test_the_logged_accuracy_is_real(whole):

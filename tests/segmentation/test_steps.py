@@ -1,0 +1,221 @@
+"""The learner: resume, merging and freezing, regularisers, two processes, refusals."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.training.errors import UserError
+from common.training.options import RunOptions
+from common.training.precision import Precision
+from segmentation.rcil.merging import merge_branches
+from segmentation.regularizers import EWC, PI, RW
+from tests.helpers import REPOSITORY
+from tests.segmentation.building import CPU, random_batch, small_config, small_learner
+
+pytestmark = pytest.mark.unit
+
+COUNTS = [4, 2]
+
+
+def two_steps(learner):
+    batch = random_batch(COUNTS)
+    learner.begin([batch])
+    learner.train_mode()
+    return [learner.step(*batch) for _ in range(2)]
+
+
+@pytest.mark.parametrize("method", ["FT", "LWF", "LWF-MC", "ILT", "MiB", "PLOP", "RCIL", "EWC"])
+def test_every_method_moves_new_weights_only(method):
+    saved = {"fisher": {}} if method == "EWC" else None
+    learner = small_learner(method, COUNTS, learner={"trainer_state": saved})
+    before = copy.deepcopy(learner.old_network.state_dict())
+    start = copy.deepcopy(learner.network.state_dict())
+    first, second = two_steps(learner)
+    assert all(torch.isfinite(value) for value in (*first.values(), *second.values()))
+    named = ("ce", "lkd", "lde", "lreg", "pod", "entmin", "icarl")
+    assert first["loss"].item() == pytest.approx(sum(first[name].item() for name in named), rel=1e-5)
+    assert all(torch.equal(value, before[key]) for key, value in learner.old_network.state_dict().items())
+    assert not torch.equal(learner.network.cls[1].weight, start["cls.1.weight"])
+    assert all(p.grad is None for p in learner.old_network.parameters())
+    terms = {"LWF": "lkd", "LWF-MC": "icarl", "ILT": "lde", "MiB": "lkd", "PLOP": "pod", "RCIL": "pod"}
+    assert method not in terms or first[terms[method]] > 0
+
+
+@pytest.mark.parametrize("method", ["PLOP", "RCIL", "PI", "RW"])
+def test_a_resumed_learner_goes_on_bit_by_bit(method):
+    saved = {"score": {}, "fisher": {}} if method in ("PI", "RW") else None
+    batches = [random_batch(COUNTS, seed=seed) for seed in range(3)]
+    straight, resumed = (small_learner(method, COUNTS, learner={"trainer_state": saved}) for _ in range(2))
+    straight.begin(batches)
+    straight.train_mode()
+    straight.step(*batches[0])
+    state, random = copy.deepcopy(straight.state_dict()), torch.get_rng_state()
+    expected = [straight.step(*batch) for batch in batches[1:]]
+    resumed.load_state_dict(state)
+    resumed.train_mode()
+    torch.set_rng_state(random)
+    found = [resumed.step(*batch) for batch in batches[1:]]
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(expected, found, strict=True) for name in a)
+    for key, value in resumed.network.state_dict().items():
+        assert torch.equal(value, straight.network.state_dict()[key]), key
+
+
+def test_a_step_in_the_first_task_asks_no_old_network():
+    learner = small_learner("PLOP", [4])
+    terms = two_steps_of_first(learner)
+    assert terms["pod"] == 0 and terms["lkd"] == 0
+
+
+def two_steps_of_first(learner):
+    images, labels = random_batch([4])
+    learner.train_mode()
+    learner.step(images, labels)
+    return learner.step(images, labels)
+
+
+# --- RCIL -------------------------------------------------------------------------------------------------------------
+
+
+def test_merged_branches_stay_as_they_are():
+    learner = small_learner("RCIL", COUNTS)
+    kept = {k: v.clone() for k, v in learner.network.state_dict().items() if ".conv2." in k or ".bn2." in k}
+    head = {k: v.clone() for k, v in learner.network.state_dict().items() if "map_convs." in k or "map_bn." in k}
+    two_steps(learner)
+    state = learner.network.state_dict()
+    assert kept and head and all(torch.equal(state[key], value) for key, value in {**kept, **head}.items())
+    assert any(not torch.equal(p, q) for p, q in zip(
+        learner.network.head.map_convs_new.parameters(),
+        small_learner("RCIL", COUNTS).network.head.map_convs_new.parameters(), strict=True,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("compensate", [False, True])
+def test_a_compensated_merge_starts_at_the_old_function(compensate):
+    network = small_learner("RCIL", [4]).network
+    for _ in range(3):
+        network.train()(torch.randn(4, 3, 32, 32))
+    network.eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = network(images)[0]
+        merge_branches(network, compensate=compensate)
+        after = network(images)[0]
+    assert torch.allclose(before, after, rtol=1e-3, atol=1e-3) == compensate
+
+
+# --- regularisers -----------------------------------------------------------------------------------------------------
+
+
+class OneWeight(torch.nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([value, 0.0]))
+
+
+def walk(regularizer, network, gradients, steps=(0.0,)):
+    for gradient, step in zip(gradients, steps, strict=True):
+        network.weight.grad = torch.tensor([gradient, 0.0])
+        regularizer.update()
+        network.weight.data[0] += step
+
+
+def test_ewc_averages_squared_gradients_and_scales_the_old_ones():
+    network = OneWeight(1.0)
+    ewc = EWC(network, {"weight": torch.tensor([0.5, 0.0])}, {"fisher": {"weight": torch.tensor([3.0, 1.0])}})
+    walk(ewc, network, [2.0])
+    assert ewc.trainer_state()["fisher"]["weight"].tolist() == pytest.approx([0.9 * 4 + 0.1, 0.1])
+    assert ewc.penalty(network).item() == pytest.approx(1.0 * 0.5**2)  # scaled to 1 and 0
+
+
+def test_pi_divides_the_fall_of_the_loss_by_the_squared_change():
+    network = OneWeight(1.0)
+    pi = PI(network, None, None)
+    walk(pi, network, [5.0, -2.0, -1.0], [0.5, 0.5, 0.0])
+    # the first gradient does not count: -2 * (1 - 1.5) + -1 * (1.5 - 2)
+    assert pi.trainer_state()["score"]["weight"].tolist() == pytest.approx([1.5 / 1.0, 0.0])
+
+
+def test_rw_scores_every_few_iterations():
+    network = OneWeight(1.0)
+    rw = RW(network, None, None, alpha=1.0, iterations=2)
+    walk(rw, network, [1.0, -2.0, -1.0], [0.5, 0.5, 0.0])
+    # at the third iteration: delta = -2 * -0.5 + -1 * -0.5, distance 0.5 * 1^2 * 0.5^2
+    assert rw.trainer_state()["score"]["weight"].tolist() == pytest.approx([1.5 / 0.125 / 2, 0.0], rel=1e-4)
+
+
+def test_overflowed_gradients_do_not_spoil_the_importance():
+    network = OneWeight(1.0)
+    ewc = EWC(network, None, None)
+    walk(ewc, network, [float("inf")])
+    assert torch.isfinite(ewc.trainer_state()["fisher"]["weight"]).all()
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["nca", "kd_new"])
+def test_flags_that_raise_in_the_original_are_refused(flag):
+    with pytest.raises(UserError, match=flag):
+        small_learner("FT", COUNTS, **{flag: True})
+
+
+def test_old_classifiers_may_learn_more_slowly():
+    groups = small_learner("FT", COUNTS, lr_old=0.1).optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.001, 0.01])
+    assert len(small_learner("FT", COUNTS, freeze=True).optimizer.param_groups) == 2
+
+
+def test_a_frozen_body_stays():
+    learner = small_learner("FT", COUNTS, freeze=True)
+    before = [parameter.clone() for parameter in learner.network.body.parameters()]
+    two_steps(learner)
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.network.body.parameters(), strict=True))
+
+
+def test_short_formats_train():
+    precision = Precision(RunOptions(precision="bf16"), CPU)
+    learner = small_learner("PLOP", COUNTS, learner={"precision": precision})
+    reference = two_steps(small_learner("PLOP", COUNTS))
+    for found, expected in zip(two_steps(learner), reference, strict=True):
+        assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=0.1)
+
+
+# --- two processes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("learners")
+    script = Path(__file__).with_name("shared_step.py")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(20000 + os.getpid() % 20000)}  # fmt: skip
+    running = [
+        subprocess.Popen([sys.executable, str(script), str(folder / f"{rank}.pt")], stderr=subprocess.PIPE, text=True,
+                         env={**environment, "RANK": str(rank)})
+        for rank in (0, 1)
+    ]  # fmt: skip
+    for process in running:
+        assert process.wait(timeout=240) == 0, process.stderr.read()
+    return folder
+
+
+def test_two_processes_equal_one_at_the_same_batch(two_processes):
+    learner = small_learner("PLOP", COUNTS)
+    two_steps(learner)
+    expected = learner.network.state_dict()
+    for rank in (0, 1):
+        found = torch.load(two_processes / f"{rank}.pt")
+        for key, value in expected.items():
+            torch.testing.assert_close(found["network"][key], value, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(found["thresholds"], learner.objective.thresholds, equal_nan=True)
+
+
+def test_default_norm_is_the_synchronised_one():
+    assert small_config().norm_act == "iabn_sync"
