@@ -1,6 +1,7 @@
 # make setup   virtual environment with everything, exact versions
 # make demo    VDFD against fine-tuning on the embedded images, with matrices, curves and run records
 # make test    all tests
+# make report  one HTML file: tables, claims, curves, deviations, provenance (site/index.html; minutes)
 # make bench   speed ratios against the literal formulas
 # make abn     the compiled package inplace_abn, for --norm_act pkg_iabn and pkg_iabn_sync (segmentation); setup tries it
 # make lint    style
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup abn demo test bench lint clean
+.PHONY: report setup abn demo test bench lint clean
 
 setup: $(STAMP)
 
@@ -32,6 +33,10 @@ demo: setup
 # one process per core, one thread each: the tests' networks are small; a file's tests stay together
 test: setup
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# replays every recorded number and runs the tests of the claims about code first
+report: setup
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/repro report
 
 bench: setup
 	$(BIN)/python -m benchmarks.vdfd

@@ -3,7 +3,7 @@
 Labels are mapped pixel by pixel through a Python function. Local POD cuts 21 cells out of every map of both networks
 and averages each twice; pooled-cube distillation averages over every window of both networks' squared maps. Every map's
 distance is checked on the host, every term is read there. VDFD's penalty widens each tensor to one copy per class. The
-networks are the same as ours.
+networks are ours, but their dilated convolutions also compute the taps that see nothing but padding.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.literal_vdfd import literal_contribution
 from common.backbones.abn import ABN, InPlaceABN, activate
+from common.backbones.deeplab import DilatedConv2d
 from common.continual.hypermodel import GCN, normalised_adjacency
 from segmentation.pckd import CubeFactors
 from segmentation.vdfd import SavedStep, classifier_rows
@@ -53,11 +54,18 @@ class PlainNorm(ABN):
         return activate(y, self.activation, self.activation_param)
 
 
-def with_plain_norms(network: nn.Module) -> nn.Module:
-    """The network with every in-place norm's formula left to autograd; same weights, modes and keys."""
-    for norm in network.modules():
-        if isinstance(norm, InPlaceABN):
-            norm.__class__ = PlainNorm
+def literal_network(network: nn.Module, plain_norms: bool) -> nn.Module:
+    """A network with all taps of all convolutions; same weights, modes and keys.
+
+    Args:
+        network: is changed.
+        plain_norms: also leave the formula of every in-place norm to autograd.
+    """
+    for part in network.modules():
+        if isinstance(part, DilatedConv2d):
+            part.__class__ = nn.Conv2d
+        elif plain_norms and isinstance(part, InPlaceABN):
+            part.__class__ = PlainNorm
     return network
 
 

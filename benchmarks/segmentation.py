@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.literal_segmentation import LiteralStep, literal_label_map, literal_penalty, with_plain_norms
+from benchmarks.literal_segmentation import LiteralStep, literal_label_map, literal_network, literal_penalty
 from benchmarks.timing import time_in_turns
 from common.training.options import parse_config
 from segmentation.configuration import with_preset
@@ -44,7 +44,7 @@ class BenchmarkOptions:
 
     rounds: int = 3
     """timed rounds of each pair"""
-    backbone: str = "resnet50"
+    backbone: str = "resnet26"
     """body of the network"""
     width: int = 64
     """channels of its stem"""
@@ -54,7 +54,7 @@ class BenchmarkOptions:
     """images per batch"""
     label_side: int = 512
     """pixels of a side of the label image whose mapping is timed"""
-    old_steps: int = 2
+    old_steps: int = 1
     """earlier domains in VDFD's penalty"""
     threads: int = 2
     """CPU threads"""
@@ -92,9 +92,9 @@ def build_steps(
     # why: an untrained network is nearly uniform, with an entropy of 1 / (16 ln 17) = 0.022; one class in two is valid
     learner.objective.thresholds = torch.tensor([0.01, 0.03], device=device).repeat(sum(counts))[: sum(counts)]
     learner.train_mode()
-    networks = [copy.deepcopy(one) for one in (network, old)]
+    networks = [literal_network(copy.deepcopy(one), plain_norms) for one in (network, old)]
     literal = LiteralStep(
-        method, *(with_plain_norms(one) if plain_norms else one for one in networks), (counts[0], sum(counts), counts[1]),
+        method, *networks, (counts[0], sum(counts), counts[1]),
         learner.objective.thresholds, learner.objective.cubes, 0.001,
     )  # fmt: skip
     return learner, literal

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.training.errors import UserError
+from repro.artefacts import artefacts_sheet
 from repro.claim import judge_paper
 from repro.claim_sheets import claims_sheet
 from repro.discrepancy import read_register, register_sheet
 from repro.formats import render
 from repro.registry import Cell, Subproject, select_cells, select_papers
+from repro.summary_blocks import cost_sheet, papers_sheet, scope_sheet
 from repro.table_sheets import table_sheets
 from repro.tables import collect
 
@@ -58,7 +60,43 @@ def claims_block(words: Sequence[str], folder: Path, repository: Repository) -> 
     """Verdicts on a paper's claims from committed records; words: PAPER."""
     subproject = repository.paper(words)
     verdicts, warnings = judge_paper(subproject, repository.root)
+    if not verdicts:
+        return "No claim is declared yet.\n", warnings
     return render([claims_sheet(subproject.paper, "", verdicts, repository.root)], "md", folder), warnings
 
 
-BLOCKS: dict[str, Block] = {"table": table_block, "deviations": deviations_block, "claims": claims_block}
+def scope_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
+    """A paper in numbers; words: PAPER."""
+    subproject = repository.paper(words)
+    runs = collect(subproject, repository.root)
+    return render([scope_sheet(subproject, runs, repository.root)], "md", folder), runs.warnings
+
+
+def cost_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
+    """Estimated and measured hours of a paper; words: PAPER."""
+    subproject = repository.paper(words)
+    runs = collect(subproject, repository.root)
+    return render([cost_sheet(subproject, runs)], "md", folder), runs.warnings
+
+
+def artefacts_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
+    """Shipped artefacts; words: [PAPER]."""
+    paper = repository.paper(words).paper if words else None
+    return render([artefacts_sheet(repository.root, paper)], "md", folder), []
+
+
+def papers_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
+    """All papers in one table; no words."""
+    sheet, warnings = papers_sheet(repository.subprojects, repository.root)
+    return render([sheet], "md", folder), warnings
+
+
+BLOCKS: dict[str, Block] = {
+    "table": table_block,
+    "deviations": deviations_block,
+    "claims": claims_block,
+    "scope": scope_block,
+    "cost": cost_block,
+    "artefacts": artefacts_block,
+    "papers": papers_block,
+}

@@ -42,7 +42,7 @@ def claims_sheet(paper: str, title: str, verdicts: Sequence[Verdict], root: Path
                 "scale": evidence,
                 "pairs": "" if claim.is_about_code else str(len(verdict.differences)),
                 "difference": difference_text(verdict),
-                "verdict": verdict.status + (f": {verdict.reason}" if verdict.status != NOT_RUN else ""),
+                "verdict": _verdict_text(verdict),
                 "records": tuple(
                     Link(f"{run.cell.rpartition('/')[2]} s{run.content['seed']}", run.path) for run in records
                 ),
@@ -50,6 +50,12 @@ def claims_sheet(paper: str, title: str, verdicts: Sequence[Verdict], root: Path
         )
         sheet.data.append(_data(verdict, root))
     return sheet
+
+
+def _verdict_text(verdict: Verdict) -> str:
+    if verdict.status != NOT_RUN:
+        return f"{verdict.status}: {verdict.reason}"
+    return f"{NOT_RUN}: on demand, by repro claims --verify" if verdict.claim.is_about_code else NOT_RUN
 
 
 def difference_text(verdict: Verdict) -> str:

@@ -175,7 +175,8 @@ def _loss_figure(records: Sequence[Record], names: Sequence[str]) -> Figure | No
     axes = figure.add_subplot()
     for record, name in zip(records, names, strict=True):
         try:
-            points = [(entry["step"], entry["value"]) for entry in read_series(record) if entry["name"] == LOSS_SERIES]
+            entries = [entry for entry in read_series(record) if entry["name"] == LOSS_SERIES]
+            points = [(float(entry["step"]), float(entry["value"])) for entry in entries]
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{record.series_path}: not a readable series ({type(error).__name__}: {error})") from error
         if points:

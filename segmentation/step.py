@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from common.training.errors import UserError
 from common.training.options import RunOptions
 from common.training.parallel import Processes
 from common.training.precision import Precision
@@ -81,6 +82,10 @@ class SegLearner:
     ) -> None:
         self.config, self.network, self.old_network, self.device = config, network, old_network, device
         self.precision = precision or Precision(RunOptions(), device)
+        self._layout = torch.channels_last if config.fast else torch.contiguous_format
+        for one in (network, old_network) if config.fast else ():
+            if one is not None:
+                one.to(memory_format=self._layout)
         self.processes = processes or Processes()
         outputs = sum(classifier.out_channels for classifier in network.cls)
         self.objective = Objective(config, class_counts, outputs, old_network is not None)
@@ -138,6 +143,8 @@ class SegLearner:
         Returns:
             Scalars on the device: "loss" (their sum), "ce", "lkd", "lde", "lreg", "pod", "entmin", "icarl".
         """
+        if len(images) * self.processes.count < 2:
+            raise UserError("--batch_size 1: the norm of the pooled branch needs two images per iteration; give 2")
         terms = self.losses(images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         # why divided: each process averages over its part of the batch, and the parts' gradients are added up
@@ -152,7 +159,7 @@ class SegLearner:
 
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """All terms of a batch, with graph, without the regulariser."""
-        labels = labels.long()
+        images, labels = images.contiguous(memory_format=self._layout), labels.long()
         with self.precision.autocast():
             old = None
             if self.objective.needs_old:

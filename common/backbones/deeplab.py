@@ -34,6 +34,23 @@ def conv(inputs: int, outputs: int, size: int, stride: int = 1, dilation: int = 
     return nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, dilation=dilation, bias=False)
 
 
+class DilatedConv2d(nn.Conv2d):
+    """A 3 x 3 convolution of stride 1 that leaves out taps which see nothing but padding.
+
+    With a dilation of at least the map's height (width), its upper and lower (left and right) taps lie outside
+    wherever the centre is; their products are 0, and so are their gradients.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        reach = [size > dilation for size, dilation in zip(x.shape[2:], self.dilation, strict=True)]
+        if all(reach):
+            return super().forward(x)
+        rows, columns = (slice(None) if reaches else slice(1, 2) for reaches in reach)
+        padding = [dilation if reaches else 0 for reaches, dilation in zip(reach, self.dilation, strict=True)]
+        return F.conv2d(x, self.weight[:, :, rows, columns], self.bias, 1, padding, self.dilation)
+
+
 class ResidualBlock(nn.Module):
     """Basic block (two channel numbers) or bottleneck (three).
 
@@ -217,5 +234,8 @@ class DeepLabV3(nn.Module):
 
 def parallel_convolutions(inputs: int, hidden: int, dilations: Sequence[int]) -> nn.ModuleList:
     """One 1 x 1 convolution and a dilated 3 x 3 one for each dilation."""
-    return nn.ModuleList([conv(inputs, hidden, 1), *(conv(inputs, hidden, 3, 1, dilation) for dilation in dilations)])
+    dilated = [
+        DilatedConv2d(inputs, hidden, 3, padding=dilation, dilation=dilation, bias=False) for dilation in dilations
+    ]
+    return nn.ModuleList([conv(inputs, hidden, 1), *dilated])
 

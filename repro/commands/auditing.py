@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from repro import claim, discrepancy, evidence, formats, logs, records
+from repro import artefacts, claim, discrepancy, evidence, formats, logs, records
 from repro.claim_sheets import claims_sheet
 from repro.commands import Format, Paper, Records, app, examples, existing_folders, write
 from repro.published import PublishedTables, check_published
@@ -76,6 +76,7 @@ def check_registry() -> None:
     registers = [(one, discrepancy.read_register(root, one.paper)) for one in subprojects]
     found = [(one, register) for one, register in registers if register is not None]
     problems = [line for one, register in found for line in discrepancy.find_problems(register, one, root)]
+    problems += artefacts.find_problems(root)
     if problems:
         print("\n".join(problems))
         raise typer.Exit(1)
@@ -185,3 +186,23 @@ def _replay_papers(chosen: Sequence[Subproject], root: Path) -> dict[str, tuple[
             outcomes = [parity.replay(entry, adapters) for entry in shown]
             found[subproject.paper] = (sum(one.status == parity.PASSED for one in outcomes), len(outcomes))
     return found
+
+
+@app.command("manifest", epilog=examples("repro manifest", "repro manifest --format json"))
+def write_manifest(
+    paper: Paper = None,
+    format: Format = "text",
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a file differs.")] = False,
+) -> None:
+    """Shipped artefacts: size, hash, licence, the command that rebuilds them; writes repro/artefacts.json."""
+    formats.check_format(format)
+    root = repository_root()
+    if check:
+        problems = artefacts.find_problems(root)
+        print("\n".join(problems) or "every artefact is as the manifest says")
+        if problems:
+            raise typer.Exit(1)
+        return
+    artefacts.write_manifest(root)
+    name = None if paper is None else select_papers(read_registry(root), paper)[0].paper
+    write(formats.render([artefacts.artefacts_sheet(root, name)], format, Path.cwd()))

@@ -17,15 +17,13 @@ from repro.claim_sheets import claims_sheet
 from repro.discrepancy import count_measured, fixture_ids, read_register, register_sheet
 from repro.formats import Link, Sheet
 from repro.pictures import paper_pictures
-from repro.published import Published
 from repro.registry import Subproject
 from repro.report.curves import paper_charts
 from repro.report.provenance import anchor, cell_entries, matrices, run_entries
-from repro.status import NOT_RUN, RULE, status_of
+from repro.status import NOT_RUN, RULE
+from repro.summary_blocks import count_statuses
 from repro.table_sheets import table_sheets
-from repro.tables import PaperRuns, collect, full_runs
-
-STATUSES = ("within", "outside", "too few runs", "not run")
+from repro.tables import collect
 
 
 def write_report(
@@ -132,21 +130,6 @@ def _paper(
         "run_entries": run_entries(records, root),
     }
     return content, [*runs.warnings, *claim_warnings, *chart_warnings, *picture_warnings]
-
-
-def count_statuses(runs: PaperRuns) -> dict[str, int]:
-    """How many published numbers our full runs agree with, or not, or were not run."""
-    counts = dict.fromkeys(STATUSES, 0)
-    for cell in runs.subproject.cells:
-        for metric in cell.metrics:
-            published: list[Published] = runs.published[cell.id, metric.key]
-            if published:
-                values = full_runs(runs.records[cell.id], metric).values
-                statuses = status_of(values, published).split(" / ")
-                # sources that contradict each other: agreeing with one of them is enough to be counted as within
-                status = "within" if "within" in statuses else statuses[0]
-                counts[next(known for known in STATUSES if status.startswith(known))] += 1
-    return counts
 
 
 class _RunLink(Link):

@@ -36,8 +36,9 @@ def pyramid(fixture: Fixture) -> dict[str, Tensor]:
 def stated_options(args: dict[str, Any]) -> PodOptions:
     """What the recording says, the flags' defaults otherwise."""
     config = SimpleNamespace(
-        pod=args["pod"], pod_factor=args["pod_factor"], pod_options=args.get("pod_options"), pod_prepro="pow",
-        spp_scales=[1, 2, 4], no_pod_schedule=not args.get("use_pod_schedule", True),
+        pod=args["pod"], pod_factor=args["pod_factor"], pod_options=args.get("pod_options"),
+        pod_prepro=args.get("pod_prepro", "pow"), spp_scales=args.get("spp_scales", [1, 2, 4]),
+        no_pod_schedule=not args.get("use_pod_schedule", True),
         pod_deeplab_mask=args.get("pod_deeplab_mask", False),
         pod_deeplab_mask_factor=args.get("pod_deeplab_mask_factor"),
         deeplab_mask_downscale=args.get("deeplab_mask_downscale", False),

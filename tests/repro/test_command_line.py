@@ -10,7 +10,8 @@ import pytest
 
 pytestmark = pytest.mark.unit
 
-COMMANDS = ["list", "run", "table", "readme", "keep", "compare", "parity", "check", "data list", "data prepare"]
+COMMANDS = ["list", "run", "table", "logs", "claims", "deviations", "report", "parity", "check", "manifest", "readme"]
+COMMANDS += ["keep", "compare", "data list", "data prepare"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

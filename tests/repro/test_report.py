@@ -15,8 +15,9 @@ from PIL import Image, ImageStat
 
 from repro.pictures import find_pictures, kept_folder
 from repro.registry import read_registry
-from repro.report import count_statuses, write_report
+from repro.report import write_report
 from repro.report.charts import Line, draw_lines, thin
+from repro.summary_blocks import count_statuses
 from repro.tables import collect
 
 pytestmark = pytest.mark.unit

@@ -179,12 +179,40 @@ def test_a_frozen_body_stays():
     assert all(torch.equal(a, b) for a, b in zip(before, learner.network.body.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("method", ["PLOP", "RCIL"])
+def test_the_fast_layout_computes_the_same(method):
+    plain, fast = small_learner(method, COUNTS), small_learner(method, COUNTS, fast=True)
+    weight = fast.network.body.mod1.conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    found = []
+    for learner in (plain, fast):
+        torch.manual_seed(5)
+        found.append(two_steps(learner)[0]["loss"].item())
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
 def test_short_formats_train():
     precision = Precision(RunOptions(precision="bf16"), CPU)
     learner = small_learner("PLOP", COUNTS, learner={"precision": precision})
     reference = two_steps(small_learner("PLOP", COUNTS))
     for found, expected in zip(two_steps(learner), reference, strict=True):
         assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=0.1)
+
+
+def test_importances_do_not_depend_on_the_loss_scale():
+    fishers = []
+    for name in ("fp32", "fp16"):
+        learner = small_learner("EWC", [4], learner={"precision": Precision(RunOptions(precision=name), CPU)})
+        learner.train_mode()
+        learner.step(*random_batch([4]))
+        fishers.append(learner.trainer_state()["fisher"]["cls.0.weight"] - 0.1)
+    assert fishers[0].abs().max() > 1e-7
+    assert (fishers[0] - fishers[1]).norm() < 0.1 * fishers[0].norm()
+
+
+def test_a_batch_of_one_is_refused_in_one_line():
+    with pytest.raises(UserError, match="--batch_size 1"):
+        small_learner("FT", [4]).step(*random_batch([4], count=1))
 
 
 # --- two processes ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,231 @@
+"""Whole programs on the embedded frames: methods, stopping and going on, several processes, scripts, what a run leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from common.training.checkpoint import read_newest_checkpoint
+from common.training.errors import RunStopped, UserError
+from segmentation.average_csv import main as average_csv
+from segmentation.checkpoints import read_step
+from segmentation.main import main
+from segmentation.start import load_weights
+from tests.helpers import REPOSITORY
+
+pytestmark = pytest.mark.smoke
+
+SAMPLE = REPOSITORY / "segmentation" / "data" / "sample"
+TINY = [
+    "--data_root", str(SAMPLE), "--backbone", "resnet14", "--width", "4", "--head_width", "8", "--no_pretrained",
+    "--crop_size", "32", "--pooling", "2", "--batch_size", "4", "--num_workers", "0", "--gpuid", "-1", "--lr", "0.01",
+]  # fmt: skip
+CLASSES = ["--dataset", "camvid", "--task", "7-4", "--step", "0", "1", "--overlap"]
+DOMAINS = ["--dataset", "camvid_domain", "--task", "2-1", "--step", "0", "1"]
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return [*TINY, "--output_dir", str(folder), *more]
+
+
+def assert_equal(one, other, path: str = "") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one.nan_to_num(7.0), other.nan_to_num(7.0)), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_equal(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_equal(left, right, f"{path}[{index}]")
+    else:
+        assert one == other, path
+
+
+def step_files(folder: Path) -> dict[str, dict]:
+    return {path.name: read_step(path) for path in sorted((folder / "checkpoints" / "step").glob("*.pth"))}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [*CLASSES, "--method", "PLOP"],
+        [*CLASSES, "--method", "RCIL"],
+        [*CLASSES, "--method", "RW"],
+        [*DOMAINS, "--method", "VDFD", "--reg_importance", "0.01"],
+    ],
+    ids=["PLOP", "RCIL", "RW", "VDFD"],
+)
+def test_one_step_per_call_ends_like_an_unbroken_run(flags, tmp_path):
+    """A time budget of 0 stops after every iteration; weights, importances, series and scores are equal to the bit."""
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    flags = [*flags, "--epochs", "2", "1"]
+    main(arguments(whole, *flags))
+    stops = 0
+    while True:
+        try:
+            main(arguments(pieces, *flags, "--time_budget", "0"))
+            break
+        except RunStopped:
+            stops += 1
+            assert json.loads((pieces / "record.json").read_text())["status"] == "stopped"
+            assert stops < 50
+    assert stops >= 5
+    assert_equal(step_files(whole), step_files(pieces))
+    assert (whole / "series.jsonl").read_text() == (pieces / "series.jsonl").read_text()
+    records = [json.loads((folder / "record.json").read_text()) for folder in (whole, pieces)]
+    assert records[0]["metrics"] == records[1]["metrics"]
+    state, problems = read_newest_checkpoint(pieces)
+    assert not problems and state["parts"]["steps"]["training"] is None
+
+
+def run_processes(flags: list[str], folder: Path, count: int) -> None:
+    """The same command in several processes, connected over gloo, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ, "PYTHONPATH": str(REPOSITORY), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [sys.executable, str(REPOSITORY / "segmentation" / "main.py"), *arguments(folder, *flags)]
+    running = [
+        subprocess.Popen(
+            command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=240)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * count, outputs
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[*CLASSES, "--method", "PLOP"], [*DOMAINS, "--method", "VDFD", "--reg_importance", "0.01"]],
+    ids=["PLOP", "VDFD"],
+)
+def test_two_processes_equal_one_at_the_same_total_batch(flags, tmp_path):
+    """Statistics of the norms, gradients, thresholds and importances are those of the whole batch."""
+    flags = [*flags, "--val_interval", "9"]
+    main(arguments(tmp_path / "one", *flags, "--epochs", "1"))
+    run_processes([*flags, "--epochs", "1", "--batch_size", "2"], tmp_path / "two", 2)
+    ones, twos = step_files(tmp_path / "one"), step_files(tmp_path / "two")
+    assert ones.keys() == twos.keys() and len(ones) == 2
+    for name, one in ones.items():
+        for key, value in one["model_state"].items():
+            torch.testing.assert_close(twos[name]["model_state"][key], value, rtol=2e-3, atol=2e-5, msg=key)
+    saved = [steps["2-1-camvid_domain_Experiment_1.pth"]["trainer_state"]["regularizer"] for steps in (ones, twos)] \
+        if "VDFD" in flags else []
+    for one, two in zip(*saved, strict=True) if saved else ():
+        torch.testing.assert_close(two["features"], one["features"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(two["gw_star"], one["gw_star"], rtol=1e-2, atol=1e-2)
+    records = [json.loads((tmp_path / name / "record.json").read_text()) for name in ("one", "two")]
+    assert records[0]["metrics"]["test_images"] == records[1]["metrics"]["test_images"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    main(arguments(folder, *CLASSES, "--method", "MiB", "--epochs", "1", "--sample_num", "2", "--name", "mine"))
+    return folder
+
+
+def test_what_a_run_leaves(finished):
+    assert {path.name for path in (finished / "checkpoints" / "step").iterdir()} == {
+        "7-4-camvid_mine_0.pth", "7-4-camvid_mine_1.pth",
+    }  # fmt: skip
+    raw = torch.load(finished / "checkpoints" / "step" / "7-4-camvid_mine_1.pth", weights_only=True)
+    assert set(raw) == {
+        "epoch", "model_state", "optimizer_state", "scheduler_state", "best_score", "trainer_state",
+    }  # fmt: skip
+    assert all(key.startswith("module.") for key in raw["model_state"])
+    rows = (finished / "results" / "camvid_7-4_mine.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["0", "1"]
+    assert rows[0].count("x") == 4 and "x" not in rows[1] and len(rows[0].split(",")) == 14
+    record = json.loads((finished / "record.json").read_text())
+    metrics = record["metrics"]
+    assert record["paper"] == "seg" and metrics["miou"] == pytest.approx(100 * float(rows[1].split(",")[-1]))
+    assert metrics["miou_history"][0] == pytest.approx(100 * float(rows[0].split(",")[-1]))
+    text = average_csv([str(finished / "results" / "camvid_7-4_mine.csv")])
+    assert f"Average Mean IoU {metrics['miou_avg']}" in text and f"Mean IoU first {metrics['miou_old']}" in text
+    pictures = sorted((finished / "pictures").glob("*.png"))
+    assert len(pictures) == 4 and Image.open(pictures[0]).size == (3 * 32 + 8, 32)
+    names = {json.loads(line)["name"] for line in (finished / "series.jsonl").read_text().splitlines()}
+    assert {"lr/head", "val/loss", "val/miou", "test/miou", "test/iou_class_3"} <= names
+
+
+def test_steps_can_be_run_one_by_one(finished, tmp_path):
+    """Step 1 alone, from the first run's step 0, gives the same network as both steps in one command."""
+    shared = [*CLASSES[:4], "--overlap", "--method", "MiB", "--epochs", "1", "--name", "mine"]
+    start = finished / "checkpoints" / "step" / "7-4-camvid_mine_0.pth"
+    main(arguments(tmp_path / "second", *shared, "--step", "1", "--step_ckpt", str(start), "--sample_num", "2"))
+    both, alone = (step_files(folder)["7-4-camvid_mine_1.pth"] for folder in (finished, tmp_path / "second"))
+    assert_equal(both["model_state"], alone["model_state"])
+    tested = main(arguments(tmp_path / "test", *shared, "--step", "1", "--test", "--ckpt", str(start).replace("_0", "_1")))
+    assert tested["miou"] == json.loads((finished / "record.json").read_text())["metrics"]["miou"]
+
+
+def test_a_first_step_is_taken_over(finished, tmp_path):
+    start = finished / "checkpoints" / "step" / "7-4-camvid_mine_0.pth"
+    main(arguments(tmp_path, *CLASSES, "--method", "MiB", "--epochs", "1", "--step0_ckpt", str(start), "--sample_num", "2"))
+    names = ["7-4-camvid_mine_1.pth", "7-4-camvid_Experiment_1.pth"]
+    both, taken = (step_files(folder)[name]["model_state"] for folder, name in zip((finished, tmp_path), names, strict=True))
+    assert_equal(both, taken)
+
+
+def test_a_finished_run_is_skipped_and_a_missing_step_refused(finished, tmp_path, capsys):
+    before = (finished / "record.json").read_bytes()
+    main(arguments(finished, *CLASSES, "--method", "MiB", "--epochs", "1", "--sample_num", "2", "--name", "mine"))
+    assert "finished already" in capsys.readouterr().out and (finished / "record.json").read_bytes() == before
+    with pytest.raises(UserError, match="step 1 needs .*_0.pth; train step 0 first"):
+        main(arguments(tmp_path, *CLASSES[:4], "--step", "1", "--overlap", "--method", "FT"))
+
+
+def test_a_checkpoint_of_another_network_is_refused(finished):
+    from segmentation.network import build_network
+    from tests.segmentation.building import small_config
+
+    state = read_step(finished / "checkpoints" / "step" / "7-4-camvid_mine_1.pth")["model_state"]
+    with pytest.raises(UserError, match="does not fit"):
+        load_weights(build_network(small_config(width=8), [8, 4]), state)
+
+
+SCRIPTS = {
+    "vdfd.sh": "1-1", "plop/voc.sh": "plop_10-1", "plop/ade.sh": "plop_ade_100-5", "plop/cityscapesDomain.sh": "plop_1-1",
+    "rcil/voc.sh": "RCIL_15-1-disjoint", "rcil/ade.sh": "RCIL_ade_100-50", "rcil/cityscapesDomain.sh": "RCIL_cityscapes_11-5",
+    "rcil/cityscapeClL.sh": "dev", "baselines_domain.sh": "icarl-1-1", "baselines_voc.sh": "ewc-15-1",
+    "desk.sh": "class-joint",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_row_of_every_script_runs_in_its_short_form(script, tmp_path):
+    """All rows of a script take the same way; the cells' test checks the flags of each."""
+    environment = {**os.environ, "SMOKE": "1", "OUT": str(tmp_path), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["sh", f"scripts/{script}", SCRIPTS[script]], cwd=REPOSITORY / "segmentation", env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert record["status"] == "finished" and "smoke" in record["labels"] and record["cell"].startswith("seg/")
+
+
+def test_an_unknown_row_is_named(tmp_path):
+    environment = {**os.environ, "OUT": str(tmp_path), "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["sh", "scripts/vdfd.sh", "2-1"], cwd=REPOSITORY / "segmentation", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "unknown row '2-1'" in done.stderr
