@@ -91,7 +91,8 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[LRAOptions, dict[str,
         for (name, new), old in zip(as_dict(config).items(), as_dict(row).values(), strict=True)
         if new != old and not is_machine_option(LRAOptions, name)
     }
-    return config, changed, ignored_keys(config, set(content))
+    given = set(content) | set(split_settings(words[1:])[1])
+    return config, changed, ignored_keys(config, given)
 
 
 def _resolve(content: dict[str, Any], words: Sequence[str]) -> LRAOptions:

@@ -220,10 +220,13 @@ def check(config: LRAOptions) -> LRAOptions:
 def ignored_keys(config: LRAOptions, given: set[str]) -> list[str]:
     """Keys given in the configuration that have no effect on this run, with the reason."""
     reasons = {"checkpoint_filename": "checkpoints have one name for all papers"}
-    if not config.has_bank:
+    if config.has_bank:
+        reasons |= dict.fromkeys(("clean_vae_gradient", "encoder_unit"), f"{AGENTS[config.agent]} has no VAE")
+    else:
         reasons["memory_capacity"] = f"{AGENTS[config.agent]} has no bank"
+    imagined = ("lr_S_in", "inner_schedule")
     if not config.is_meta:
-        reasons["lr_S_in"] = f"{AGENTS[config.agent]} takes no imagined step"
+        reasons |= dict.fromkeys(imagined, f"{AGENTS[config.agent]} takes no imagined step")
     elif config.meta_gradient == "detached":
-        reasons["lr_S_in"] = "with --meta_gradient detached it changes a logged value only (D1)"
+        reasons |= dict.fromkeys(imagined, "with --meta_gradient detached it changes a logged value only (D1)")
     return [f"{key} is ignored: {reason}" for key, reason in reasons.items() if key in given]

@@ -25,7 +25,26 @@ from repro.toml_tables import CheckedTable, read_toml
 
 FOLDER = Path("repro") / "discrepancies"
 NOT_MEASURED = "not measured"
-HELP_SECONDS = 120
+HELP_SECONDS = 300
+
+SHOW_HELP = """
+import contextlib, io, json, os, runpy, sys
+texts = []
+for path in sys.argv[1:]:
+    folder, file = os.path.split(path)
+    os.chdir(folder)
+    sys.path[0], sys.argv = folder, [file, "--help"]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    texts.append(text.getvalue())
+print(json.dumps(texts))
+"""
+"""Shows the help of several programs in one process: each imports torch, which takes seconds."""
 
 COLUMNS = {
     "id": "id",
@@ -172,25 +191,19 @@ def unknown_switches(register: Register, helps: Iterable[str]) -> list[str]:
 
 
 def program_helps(register: Register, root: Path) -> list[str]:
-    """The help texts of a register's programs.
+    """The help texts of a register's programs, all shown by one process.
 
     Raises:
         UserError: if a program cannot show its help.
     """
-    texts = []
-    for name in register.programs:
-        path = root / name
-        paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
-        command = [sys.executable, path.name, "--help"]
-        result = subprocess.run(
-            command, cwd=path.parent, env=environment, capture_output=True, text=True, timeout=HELP_SECONDS
-        )
-        if result.returncode:
-            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{name} --help ended with exit code {result.returncode}: {last}")
-        texts.append(result.stdout)
-    return texts
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
+    command = [sys.executable, "-c", SHOW_HELP, *(str(root / name) for name in register.programs)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HELP_SECONDS)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"--help of {', '.join(register.programs)} cannot be shown: {last}")
+    return json.loads(result.stdout)
 
 
 def _offers(text: str, switch: str) -> bool:

@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         print(f"workers ended with {', '.join(map(str, codes))}", file=sys.stderr)
-        sys.exit(UNFINISHED_EXIT_CODE if UNFINISHED_EXIT_CODE in codes else 1)
+        # why: where one worker fails, torchrun ends the others by signals, which count as negative codes
+        own = [code for code in codes if code > 0]
+        sys.exit(UNFINISHED_EXIT_CODE if UNFINISHED_EXIT_CODE in own else own[0] if own else 1)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,9 @@ def test_ignored_keys_are_reported():
     assert any(note.startswith("lr_S_in is ignored") for note in notes)
     assert any(note.startswith("checkpoint_filename is ignored") for note in notes)
     assert not any("lr_S_in" in note for note in get_config([str(CONFIGS / "Ours-2_second-order.json")])[2])
+    notes = get_config([str(CONFIGS / "MB-DFKD.json"), "--set", "encoder_unit=pixels"])[2]
+    assert "encoder_unit is ignored: MB-DFKD has no VAE" in notes
+    assert not any(note.startswith("memory_capacity") for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -262,15 +262,24 @@ if behaviour == "fails":
     sys.exit(3)
 if behaviour == "silent":
     sys.exit(0)
-if behaviour == "notes":
+if behaviour == "meets":
+    (out / "here").touch()
+    other, deadline = out.parent / f"seed{1 - seed}" / "here", time.time() + 60
+    while not other.exists():
+        time.sleep(0.01)
+        if time.time() > deadline:
+            sys.exit("the other run was not started while this one ran")
+if behaviour in ("notes", "meets"):
     names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     noted = {"begin": time.time(), **{name: os.environ.get(name) for name in names}}
     time.sleep(0.5)
     (out / "noted.json").write_text(json.dumps({**noted, "end": time.time()}))
 if behaviour == "waits":
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
     (out / "waiting").touch()
-    signal.pause()
+    while not told:
+        time.sleep(0.01)
     time.sleep(0.5)
     (out / "saved").touch()
     sys.exit(75)

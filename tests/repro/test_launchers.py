@@ -150,11 +150,13 @@ def distributed(scripted):
     return scripted
 
 
-@pytest.mark.parametrize(("extra", "status"), [((), "finished"), (("--stop",), "stopped"), (("--crash",), "failed")])
-def test_several_processes_share_a_run_and_their_exit_code_is_kept(distributed, extra, status):
+@pytest.mark.parametrize(
+    ("extra", "status", "code"), [((), "finished", 0), (("--stop",), "stopped", 75), (("--crash",), "failed", 4)]
+)
+def test_several_processes_share_a_run_and_their_exit_code_is_kept(distributed, extra, status, code):
     jobs = launchers.with_torchrun(jobs_of(distributed, *extra), 2, distributed.root / "launch")
     (result,) = run_jobs(jobs)
-    assert result.status == status
+    assert (result.status, result.exit_code) == (status, code)
     if status == "finished":
         folder = distributed.root / "outputs/toy/full/seed0"
         assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]

@@ -1,4 +1,4 @@
-"""Whole programs on the embedded frames: methods, stopping and going on, several processes, scripts, what a run leaves."""
+"""Whole programs on the embedded frames: stopping and going on, several processes, scripts, what a run leaves."""
 
 from __future__ import annotations
 
@@ -110,28 +110,37 @@ def run_processes(flags: list[str], folder: Path, count: int) -> None:
     assert [process.returncode for process in running] == [0] * count, outputs
 
 
+def norm_of(differences: list[torch.Tensor]) -> float:
+    return torch.cat([difference.double().flatten() for difference in differences]).norm().item()
+
+
 @pytest.mark.parametrize(
     "flags",
-    [[*CLASSES, "--method", "PLOP"], [*DOMAINS, "--method", "VDFD", "--reg_importance", "0.01"]],
+    [[*CLASSES, "--method", "PLOP"], [*DOMAINS, "--method", "VDFD", "--reg_importance", "1e-4"]],
     ids=["PLOP", "VDFD"],
 )
 def test_two_processes_equal_one_at_the_same_total_batch(flags, tmp_path):
-    """Statistics of the norms, gradients, thresholds and importances are those of the whole batch."""
-    flags = [*flags, "--val_interval", "9"]
-    main(arguments(tmp_path / "one", *flags, "--epochs", "1"))
-    run_processes([*flags, "--epochs", "1", "--batch_size", "2"], tmp_path / "two", 2)
-    ones, twos = step_files(tmp_path / "one"), step_files(tmp_path / "two")
-    assert ones.keys() == twos.keys() and len(ones) == 2
-    for name, one in ones.items():
-        for key, value in one["model_state"].items():
-            torch.testing.assert_close(twos[name]["model_state"][key], value, rtol=2e-3, atol=2e-5, msg=key)
-    saved = [steps["2-1-camvid_domain_Experiment_1.pth"]["trainer_state"]["regularizer"] for steps in (ones, twos)] \
-        if "VDFD" in flags else []
-    for one, two in zip(*saved, strict=True) if saved else ():
-        torch.testing.assert_close(two["features"], one["features"], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(two["gw_star"], one["gw_star"], rtol=1e-2, atol=1e-2)
+    """Statistics of the norms, gradients, thresholds and importances are those of the whole batch.
+
+    Rounding grows from step to step in a network this small, so the second step is judged by what it changed.
+    """
+    flags = [*flags, "--val_interval", "9", "--epochs", "1", "--lr", "0.001", "--crop_size", "96"]
+    main(arguments(tmp_path / "one", *flags))
+    run_processes([*flags, "--batch_size", "2"], tmp_path / "two", 2)
+    ones, twos = (list(step_files(tmp_path / name).values()) for name in ("one", "two"))
+    assert len(ones) == len(twos) == 2
+    for key, value in ones[0]["model_state"].items():
+        torch.testing.assert_close(twos[0]["model_state"][key], value, rtol=1e-4, atol=1e-5, msg=key)
+    before, one, two = (file["model_state"] for file in (ones[0], ones[1], twos[1]))
+    learned = [key for key, value in before.items() if value.is_floating_point()]
+    change, error = norm_of([one[k] - before[k] for k in learned]), norm_of([two[k] - one[k] for k in learned])
+    assert 0 < error < 0.01 * change
+    if "VDFD" in flags:
+        for alone, together in zip(*(files[1]["trainer_state"]["regularizer"] for files in (ones, twos)), strict=True):
+            torch.testing.assert_close(together["features"], alone["features"], rtol=1e-3, atol=1e-4)
     records = [json.loads((tmp_path / name / "record.json").read_text()) for name in ("one", "two")]
     assert records[0]["metrics"]["test_images"] == records[1]["metrics"]["test_images"]
+    assert records[0]["steps"] == records[1]["steps"]
 
 
 @pytest.fixture(scope="module")
@@ -172,16 +181,16 @@ def test_steps_can_be_run_one_by_one(finished, tmp_path):
     main(arguments(tmp_path / "second", *shared, "--step", "1", "--step_ckpt", str(start), "--sample_num", "2"))
     both, alone = (step_files(folder)["7-4-camvid_mine_1.pth"] for folder in (finished, tmp_path / "second"))
     assert_equal(both["model_state"], alone["model_state"])
-    tested = main(arguments(tmp_path / "test", *shared, "--step", "1", "--test", "--ckpt", str(start).replace("_0", "_1")))
+    last = str(start).replace("_0.pth", "_1.pth")
+    tested = main(arguments(tmp_path / "test", *shared, "--step", "1", "--test", "--ckpt", last))
     assert tested["miou"] == json.loads((finished / "record.json").read_text())["metrics"]["miou"]
 
 
 def test_a_first_step_is_taken_over(finished, tmp_path):
     start = finished / "checkpoints" / "step" / "7-4-camvid_mine_0.pth"
-    main(arguments(tmp_path, *CLASSES, "--method", "MiB", "--epochs", "1", "--step0_ckpt", str(start), "--sample_num", "2"))
-    names = ["7-4-camvid_mine_1.pth", "7-4-camvid_Experiment_1.pth"]
-    both, taken = (step_files(folder)[name]["model_state"] for folder, name in zip((finished, tmp_path), names, strict=True))
-    assert_equal(both, taken)
+    main(arguments(tmp_path, *CLASSES, "--method", "MiB", "--epochs", "1", "--step0_ckpt", str(start)))
+    both, taken = step_files(finished)["7-4-camvid_mine_1.pth"], step_files(tmp_path)["7-4-camvid_Experiment_1.pth"]
+    assert_equal(both["model_state"], taken["model_state"])
 
 
 def test_a_finished_run_is_skipped_and_a_missing_step_refused(finished, tmp_path, capsys):
@@ -202,10 +211,10 @@ def test_a_checkpoint_of_another_network_is_refused(finished):
 
 
 SCRIPTS = {
-    "vdfd.sh": "1-1", "plop/voc.sh": "plop_10-1", "plop/ade.sh": "plop_ade_100-5", "plop/cityscapesDomain.sh": "plop_1-1",
-    "rcil/voc.sh": "RCIL_15-1-disjoint", "rcil/ade.sh": "RCIL_ade_100-50", "rcil/cityscapesDomain.sh": "RCIL_cityscapes_11-5",
-    "rcil/cityscapeClL.sh": "dev", "baselines_domain.sh": "icarl-1-1", "baselines_voc.sh": "ewc-15-1",
-    "desk.sh": "class-joint",
+    "vdfd.sh": "1-1", "plop/voc.sh": "plop_10-1", "plop/ade.sh": "plop_ade_100-5", "rcil/cityscapeClL.sh": "dev",
+    "plop/cityscapesDomain.sh": "plop_1-1", "rcil/voc.sh": "RCIL_15-1-disjoint", "rcil/ade.sh": "RCIL_ade_100-50",
+    "rcil/cityscapesDomain.sh": "RCIL_cityscapes_11-5", "baselines_domain.sh": "icarl-1-1",
+    "baselines_voc.sh": "ewc-15-1", "desk.sh": "class-joint",
 }  # fmt: skip
 
 
@@ -226,6 +235,7 @@ def test_a_row_of_every_script_runs_in_its_short_form(script, tmp_path):
 def test_an_unknown_row_is_named(tmp_path):
     environment = {**os.environ, "OUT": str(tmp_path), "PYTHON": sys.executable}
     done = subprocess.run(
-        ["sh", "scripts/vdfd.sh", "2-1"], cwd=REPOSITORY / "segmentation", env=environment, capture_output=True, text=True
-    )
+        ["sh", "scripts/vdfd.sh", "2-1"], cwd=REPOSITORY / "segmentation", env=environment, capture_output=True,
+        text=True,
+    )  # fmt: skip
     assert done.returncode == 2 and "unknown row '2-1'" in done.stderr
