@@ -61,7 +61,7 @@ class PublishedTables:
         """
         found: list[Published] = []
         for reference in references:
-            for row in self._matching(paper, reference, place):
+            for row in self.rows(paper, reference, place):
                 published = _entry(row, reference, place)
                 same = [n for n, other in enumerate(found) if other.value == published.value]
                 if same:
@@ -75,9 +75,10 @@ class PublishedTables:
                     found.append(published)
         return found
 
-    def _matching(self, paper: str, reference: PublishedRef, place: str) -> list[dict[str, str]]:
+    def rows(self, paper: str, reference: PublishedRef, place: str) -> list[dict[str, str]]:
+        """The rows that a reference finds; raises as `values` does."""
         path = self.root / "repro" / "paper" / paper / reference.file
-        rows = self._read(path, place)
+        rows = self.read(path, place)
         columns = list(rows[0]) if rows else []
         for column in (*reference.where, reference.column):
             if column not in columns:
@@ -92,7 +93,12 @@ class PublishedTables:
             raise UserError(f"{place}: no row matches {reference}; correct `where` (it is compared letter by letter)")
         return matches
 
-    def _read(self, path: Path, place: str) -> list[dict[str, str]]:
+    def read(self, path: Path, place: str) -> list[dict[str, str]]:
+        """All rows of a CSV file, the same objects at every call.
+
+        Raises:
+            UserError: if it does not exist.
+        """
         if path not in self._rows:
             if not path.is_file():
                 raise UserError(

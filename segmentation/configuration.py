@@ -57,9 +57,9 @@ VDFD_IMPORTANCE = 10.0
 SMOKE = {
     "crop_size": 64, "epochs": [1], "batch_size": 2, "backbone": "resnet14", "width": 8, "head_width": 16,
     "no_pretrained": True, "num_workers": 0, "val_interval": 1, "checkpoint": "", "ckpt": None, "step_ckpt": None,
-    "step0_ckpt": None, "pooling": 4,
+    "step0_ckpt": None, "pooling": 4, "opt_level": None, "precision": "fp32",
 }  # fmt: skip
-"""Sizes of the short form."""
+"""Sizes of the short form; fp32, because fp16 on the CPU is not what O1 means."""
 
 
 def get_config(argv: Sequence[str]) -> tuple[SegmentationOptions, dict[str, list[Any]]]:
@@ -118,6 +118,8 @@ def check(config: SegmentationOptions) -> None:
             config.norm_act in ("std", "iabn_sync_test"),
             "fails in the original (D17); use iabn_sync, iabn, abn, pkg_iabn_sync or pkg_iabn",
         ),
+        "base_weights": (config.base_weights, "is not offered; use --test --ckpt with the checkpoint of step 0"),
+        "disable_background": (config.disable_background, "is not offered; class 0 is a class of step 0"),
         "nca": (config.nca, "the original's loss raises on images"),
         "kd_new": (config.kd_new, "the original's mask does not fit its loss (D20)"),
         "pod_prepro": (config.pod_prepro == "abs", "raises in the original (D20); use pow, none or relu"),
@@ -167,6 +169,7 @@ def smoke_form(config: SegmentationOptions) -> SegmentationOptions:
         lr=config.lr[: len(steps)] if len(config.lr) > 1 else config.lr,
         data_root=str(SAMPLE_ROOT),
         num_classes=None,
+        overlap=True,  # why: every street scene shows classes of a later step, so that no image is disjoint
         **SMOKE,
     )
 

@@ -51,7 +51,7 @@ class DataOptions:
     overlap: bool = False
     """images of a step may hold pixels of future classes"""
     disable_background: bool = False
-    """leave class 0 out of the losses' old classes"""
+    """refused: what it did is not documented"""
     ignore_test_bg: bool = False
     """ADE: ignore unseen classes in the test set"""
     date: str = machine_option("")
@@ -69,7 +69,7 @@ class TrainingOptions:
     strict_weights: bool = True
     """load --ckpt strictly (given: leave out what does not fit)"""
     base_weights: bool = False
-    """take the weights of step 0 for a test of step 0's classes"""
+    """refused: --test --ckpt with the checkpoint of step 0 says the same"""
     epochs: list[int] = field(default_factory=lambda: [30])
     """epochs per step; several: one number for each of --step"""
     fix_bn: bool = False

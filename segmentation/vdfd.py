@@ -239,9 +239,9 @@ class VdfdRegularizer:
             adjacency = normalised_adjacency(class_affinity(prototypes))
             self._targets.append((Functional(steps), adjacency, prototypes))
 
-    def functional(self, network: nn.Module) -> Tensor:
-        """(T, C) linearised outputs of the old steps that count (equal class counts)."""
-        return torch.cat([target(network) for target, _, _ in self._targets])
+    def functionals(self, network: nn.Module) -> list[Tensor]:
+        """Linearised outputs of the old steps that count: (T, C) for every group of steps with equally many classes."""
+        return [target(network) for target, _, _ in self._targets]
 
     def penalty(self, network: nn.Module) -> Tensor:
         """Sum over the old steps of delta^T P delta - log det(P + eps I); 0 in the first step.

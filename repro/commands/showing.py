@@ -11,22 +11,34 @@ from rich.console import Console
 
 from common.training.errors import UserError
 from repro import compare as comparing
-from repro import formats, logs, planted, readme, records, table_sheets, tables
+from repro import formats, logs, planted, readme, records, table_sheets, tables, unanswered
 from repro.commands import Format, Paper, Records, app, examples, existing_folders, warn, write
 from repro.keep import keep_record, machine_paths
 from repro.registry import read_registry, repository_root, select_papers
 
 
-@app.command("list", epilog=examples("repro list", "repro list vdfd --missing", "repro list vdfd --format json"))
+@app.command(
+    "list",
+    epilog=examples(
+        "repro list", "repro list vdfd --missing", "repro list vdfd --format json", "repro list --coverage"
+    ),
+)
 def list_cells(
     paper: Paper = None,
     format: Format = "text",
     missing: Annotated[bool, typer.Option("--missing", help="Only cells without a full run.")] = False,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Instead: per published table, how many of its rows a cell answers.")
+    ] = False,
     folders: Records = None,
 ) -> None:
     """Every cell of every paper table: command, published values, number of our runs."""
     formats.check_format(format)
     root = repository_root()
+    if coverage:
+        sheets = unanswered.coverage_sheets(select_papers(read_registry(root), paper), root)
+        write(formats.render(sheets, format, Path.cwd()))
+        return
     runs = [tables.collect(one, root, existing_folders(folders)) for one in select_papers(read_registry(root), paper)]
     warn(runs)
     write(formats.render([table_sheets.list_sheet(one, missing) for one in runs], format, Path.cwd()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 
 from common.training.errors import UserError
@@ -114,3 +117,11 @@ def test_check_names_the_cell_whose_value_is_missing(repository, call):
     code, _, err = call("check")
     assert code == 2
     assert "toy/full" in err and "'acc'" in err and len(err.strip().splitlines()) == 1
+
+
+def test_rows_that_no_cell_answers_are_counted(repository, call):
+    code, out, _ = call("list", "--coverage", "--format", "csv")
+    assert code == 0
+    rows = {row["table"]: row for row in csv.DictReader(io.StringIO(out))}
+    assert (rows["Table 1"]["rows"], rows["Table 1"]["answered"], rows["Table 1"]["others"]) == ("3", "2", "Other")
+    assert (rows["Table 2"]["rows"], rows["Table 2"]["answered"]) == ("1", "1")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
@@ -37,12 +39,26 @@ def test_published_headline_values_are_found():
     assert "60.58" in json.dumps(cells["vdfd/ti-tinyimagenet-25"])
 
 
-def test_every_script_and_row_of_a_cell_exists():
-    for subproject in read_registry(REPOSITORY):
-        for cell in subproject.cells:
-            script = REPOSITORY / cell.directory / cell.script
-            assert script.is_file(), cell.id
-            assert f"wanted {cell.row}" in script.read_text(encoding="utf-8"), cell.id
+def shown_command(directory: str, script: str, row: str) -> subprocess.CompletedProcess:
+    """What a launch script would run, shown by `echo` in place of Python."""
+    environment = {"PATH": os.environ["PATH"], "PYTHON": "echo"}
+    command = ["sh", script, row, "--seed", "7", "--output_dir", "elsewhere"]
+    return subprocess.run(command, cwd=REPOSITORY / directory, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("subproject", read_registry(REPOSITORY), ids=lambda one: one.paper)
+def test_every_cell_has_a_command_that_names_it_and_takes_flags(subproject):
+    for cell in subproject.cells:
+        shown = shown_command(cell.directory, cell.script, cell.row)
+        assert shown.returncode == 0, (cell.id, shown.stderr)
+        assert f"--cell {cell.id} " in shown.stdout, cell.id
+        assert "--seed 7" in shown.stdout and "elsewhere" in shown.stdout, cell.id
+
+
+@pytest.mark.parametrize("subproject", read_registry(REPOSITORY), ids=lambda one: one.paper)
+def test_every_script_refuses_a_row_that_it_does_not_have(subproject):
+    for directory, script in {(cell.directory, cell.script) for cell in subproject.cells}:
+        assert shown_command(directory, script, "no-such-row").returncode != 0, script
 
 
 def test_nothing_but_the_next_issue_lacks_a_counterpart():
