@@ -1,8 +1,9 @@
 """Claims of the papers as hypotheses: declared in `repro/claims/<paper>.toml`, judged from committed run records alone.
 
 A comparison sets two cells beside each other, run by run of equal seed; every (pair of cells, seed) is one difference,
-and the interval is Student's 95 % interval of their mean. A code claim is a statement about what released code does;
-its evidence are named tests and recorded fixtures, run on demand.
+and the interval is Student's 95 % interval of their mean. Where pairs share a cell, their differences are not
+independent: they are averaged within each seed first, and the interval is that of the seeds. A code claim is a
+statement about what released code does; its evidence are named tests and recorded fixtures, run on demand.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from repro.toml_tables import CheckedTable, read_toml
 FOLDER = Path("repro") / "claims"
 CONFIDENCE = 0.95
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
-NOT_ADMITTED = ("smoke", "shortened", "fast")
-"""Labels of runs that are no evidence: short forms and other numerics."""
+NOT_ADMITTED = ("smoke", "fast")
+"""Labels of runs that are no evidence: short forms and other numerics.  So is "shortened", but for unchanged rows of a
+desk bench, which are shortened by design."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ def _admitted(records: Iterable[Record], warnings: list[str]) -> dict[str, dict[
     for record in sorted(records, key=lambda one: one.content["started"]):
         if record.cell is None or not record.finished or record.changed or set(record.labels) & set(NOT_ADMITTED):
             continue
+        if "shortened" in record.labels and "desk-scale" not in record.labels:
+            continue
         seeds = found.setdefault(record.cell, {})
         seed = record.content["seed"]
         if seed in seeds:
@@ -193,10 +197,12 @@ def _admitted(records: Iterable[Record], warnings: list[str]) -> dict[str, dict[
 def _verdict(claim: Claim, differences: Sequence[Difference]) -> Verdict:
     if not differences:
         return Verdict(claim, NOT_RUN, reason="no pair of runs with the same seed")
-    values = [difference.value for difference in differences]
+    if not independent_values(claim, differences):
+        return Verdict(claim, NOT_RUN, differences=tuple(differences), reason="no seed has all pairs of runs")
+    values = independent_values(claim, differences)
     mean, low, high = interval(values)
     if low is None:
-        reason = "one pair of runs gives no interval"
+        reason = "one pair of runs, or one seed, gives no interval"
         return Verdict(claim, UNDECIDED, mean, differences=tuple(differences), reason=reason)
     above, below = (SUPPORTED, NOT_SUPPORTED) if claim.direction == "higher" else (NOT_SUPPORTED, SUPPORTED)
     status = above if low > 0 else below if high < 0 else UNDECIDED
@@ -206,6 +212,18 @@ def _verdict(claim: Claim, differences: Sequence[Difference]) -> Verdict:
         UNDECIDED: "the interval contains 0",
     }
     return Verdict(claim, status, mean, low, high, tuple(differences), reasons[status])
+
+
+def independent_values(claim: Claim, differences: Sequence[Difference]) -> list[float]:
+    """The differences themselves; if a cell stands in several pairs, their mean within each seed that has all pairs."""
+    cells = [cell for pair in claim.pairs for cell in pair]
+    if len(set(cells)) == len(cells):
+        return [difference.value for difference in differences]
+    by_seed: dict[int, list[float]] = {}
+    for difference in differences:
+        by_seed.setdefault(difference.seed, []).append(difference.value)
+    complete = [values for values in by_seed.values() if len(values) == len(claim.pairs)]
+    return [statistics.fmean(values) for values in complete]
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float | None, float | None]:

@@ -108,6 +108,29 @@ def test_short_and_changed_runs_are_no_evidence(claimed, fields):
     assert judge(claimed)[0].status == NOT_RUN
 
 
+def test_a_desk_row_is_shortened_by_design(claimed):
+    for cell, acc in (("toy/full", 60.0), ("toy/contradicted", 50.0)):
+        add(claimed, cell, 0, acc, labels=["desk-scale", "shortened"])
+    assert judge(claimed)[0].mean == 10.0
+
+
+def test_pairs_that_share_a_cell_are_averaged_within_a_seed(claimed):
+    path = claimed.root / FOLDER / "toy.toml"
+    text = path.read_text().replace(
+        '[["toy/full", "toy/contradicted"]]', '[["toy/full", "toy/contradicted"], ["toy/demo", "toy/contradicted"]]'
+    )
+    path.write_text(text)
+    for seed, (full, desk) in enumerate([(51.0, 53.0), (53.0, 55.0), (60.0, None)]):
+        add(claimed, "toy/contradicted", seed, 50.0)
+        add(claimed, "toy/full", seed, full)
+        if desk is not None:
+            add(claimed, "toy/demo", seed, desk)
+    verdict, _ = judge(claimed)
+    # seeds 0 and 1 have both pairs: means 2 and 4; t(0.975, 1) = 12.706, standard error 1
+    assert (verdict.mean, verdict.high) == pytest.approx((3.0, 3 + 12.706), abs=1e-3)
+    assert verdict.status == UNDECIDED and len(verdict.differences) == 5
+
+
 def test_the_newest_run_of_a_seed_counts_and_is_named(claimed):
     add(claimed, "toy/full", 0, 60.0, run_id="a", started="2026-01-02T00:00:00+00:00")
     add(claimed, "toy/full", 0, 70.0, run_id="b", started="2026-01-01T00:00:00+00:00")
