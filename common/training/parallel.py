@@ -94,7 +94,11 @@ class SharedRun(Run):
         self.processes, self.leader_folder = processes, folder
         own = folder if processes.rank == 0 else folder / f"process-{processes.rank}"
         about["quiet"] = about.get("quiet", False) or processes.rank > 0
+        if processes.rank > 0:
+            processes.wait()  # why: the first process may move an older run, with the others' folders, out of the way
         super().__init__(config, folder=own, **about)
+        if processes.rank == 0:
+            processes.wait()
         self.finished = processes.agree(self.finished)
 
     def restore(self) -> bool:

@@ -63,6 +63,8 @@ class Precision:
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """One optimiser step; with loss scaling, a step whose gradients overflowed is skipped."""
+        if self._scaler.is_enabled():
+            start_momentum(optimizer)
         self._scaler.step(optimizer)
 
     def update(self) -> None:
@@ -79,6 +81,21 @@ class Precision:
             self._apex.amp.load_state_dict(state)
         elif state:
             self._scaler.load_state_dict(state)
+
+
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zero momentum where a fused SGD has none yet, which is what its first step would start from.
+
+    torch's own first step takes uninitialised memory and relies on writing it; if loss scaling skips that step, which is
+    usual for the very first one, the next step would add whatever lay there.
+    """
+    for group in optimizer.param_groups:
+        if not (group.get("fused") and group.get("momentum")):
+            continue
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if parameter.grad is not None and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def resolve_precision(options: RunOptions) -> str:

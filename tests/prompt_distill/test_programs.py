@@ -232,6 +232,10 @@ def test_two_processes_do_what_two_virtual_devices_do(tmp_path):
     records = [json.loads((tmp_path / name / "record.json").read_text()) for name in ("one", "two")]
     assert records[0]["metrics"]["accuracy_matrix"] == records[1]["metrics"]["accuracy_matrix"]
     assert "resumed" in (tmp_path / "two" / "log.txt").read_text()
+    words = [*words, "--resume", "never"]  # the first process moves the older run, and with it the other's folder
+    again = subprocess.run([*start, *words], cwd=REPOSITORY, env=environment, capture_output=True, timeout=300)
+    assert again.returncode == 0, again.stderr.decode()[-2000:]
+    assert json.loads((tmp_path / "two" / "record.json").read_text())["metrics"] == records[1]["metrics"]
 
 
 def test_a_script_in_its_short_form(tmp_path):

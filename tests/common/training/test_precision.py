@@ -135,6 +135,28 @@ def test_a_step_with_overflowing_gradients_is_skipped() -> None:
     assert weight.item() == 1 - 0.5 * 3
 
 
+@pytest.mark.parametrize("first_overflows", [False, True])
+def test_a_skipped_first_step_leaves_no_garbage_in_the_momentum_of_a_fused_sgd(
+    first_overflows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch takes uninitialised memory for the momentum; here that memory holds NaN."""
+    monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, torch.nan))
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
+    fused, plain = (torch.optim.SGD([w], fused=kind, **settings) for w, kind in zip(weights, (True, False), strict=True))
+    precision = Precision(RunOptions(precision="fp16"), torch.device("cpu"))
+    for number in range(3):
+        slope = torch.inf if first_overflows and number == 0 else 0.5
+        fused.zero_grad()
+        precision.backward((weights[0] * slope).sum(), [fused])
+        precision.step(fused)
+        precision.update()
+        if slope == 0.5:
+            weights[1].grad = torch.full((3,), slope)
+            plain.step()
+        assert torch.equal(weights[0], weights[1])
+
+
 def test_the_loss_scale_is_restored() -> None:
     mode, (weight, optimizer) = precision(precision="fp16"), one_weight()
     mode.backward((1e36 * weight).sum(), [optimizer])
