@@ -143,7 +143,8 @@ def test_a_skipped_first_step_leaves_no_garbage_in_the_momentum_of_a_fused_sgd(
     monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, torch.nan))
     weights = [nn.Parameter(torch.ones(3)) for _ in range(2)]
     settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
-    fused, plain = (torch.optim.SGD([w], fused=kind, **settings) for w, kind in zip(weights, (True, False), strict=True))
+    fused = torch.optim.SGD(weights[:1], fused=True, **settings)
+    plain = torch.optim.SGD(weights[1:], fused=False, **settings)
     precision = Precision(RunOptions(precision="fp16"), torch.device("cpu"))
     for number in range(3):
         slope = torch.inf if first_overflows and number == 0 else 0.5
