@@ -86,8 +86,8 @@ class Precision:
 def start_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Zero momentum where a fused SGD has none yet, which is what its first step would start from.
 
-    torch's own first step takes uninitialised memory and relies on writing it; if loss scaling skips that step, as often
-    happens to the very first one, the next step would add whatever lay there.
+    torch's own first step takes uninitialised memory and relies on writing it; if loss scaling skips that step, as
+    often happens to the very first one, the next step would add whatever lay there.
     """
     for group in optimizer.param_groups:
         if not (group.get("fused") and group.get("momentum")):
