@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,27 +43,3 @@ def differs(one: Path, other: Path) -> bool:
     return any(not torch.equal(first[key], second[key]) for key in first)
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    """All saved state, the series, the metrics and the number of steps are equal to the last bit."""
-    (first, _), (second, _) = (read_newest_checkpoint(folder) for folder in (one, other))
-    assert_equal(first["parts"], second["parts"])
-    assert_equal(first["generators"], second["generators"])
-    assert (one / "series.jsonl").read_text() == (other / "series.jsonl").read_text()
-    records = [json.loads((folder / "record.json").read_text()) for folder in (one, other)]
-    assert records[0]["metrics"] == records[1]["metrics"] and records[0]["steps"] == records[1]["steps"]
-
-
-def assert_equal(one: Any, other: Any, path: str = "") -> None:
-    """Nested states are equal, tensors bit by bit."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_equal(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{path}[{index}]")
-    else:
-        assert one == other, path

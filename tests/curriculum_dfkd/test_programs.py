@@ -23,7 +23,7 @@ from curriculum_dfkd.experiment import teacher_weights
 from curriculum_dfkd.networks import build_network
 from curriculum_dfkd.options import METHODS
 from repro.registry import read_registry, select_cells
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, assert_equal
 
 pytestmark = pytest.mark.smoke
 
@@ -43,21 +43,6 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 def differ(one: Path, other: Path) -> bool:
     first, second = weights_of(one), weights_of(other)
     return any(not torch.equal(first[key], second[key]) for key in first)
-
-
-def assert_equal(one, other, path: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_equal(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{path}[{index}]")
-    else:
-        assert one == other, path
 
 
 def run_in_parts(run, folder: Path, *words: str) -> int:

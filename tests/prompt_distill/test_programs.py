@@ -19,7 +19,7 @@ from common.training.errors import RunStopped, UserError
 from prompt_distill.evaluate import main as evaluate
 from prompt_distill.main import main
 from repro.records import load_record
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, assert_same_run
 
 pytestmark = pytest.mark.smoke
 
@@ -44,31 +44,6 @@ def final_state(folder: Path) -> dict:
     state, problems = read_newest_checkpoint(folder)
     assert not problems
     return state
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, optimisers, generators, accuracies and series are equal to the last bit."""
-    first, second = final_state(one), final_state(other)
-    assert_equal(first["parts"], second["parts"])
-    assert_equal(first["generators"], second["generators"])
-    assert (one / "series.jsonl").read_text() == (other / "series.jsonl").read_text()
-    records = [json.loads((folder / "record.json").read_text()) for folder in (one, other)]
-    assert records[0]["metrics"] == records[1]["metrics"] and records[0]["steps"] == records[1]["steps"]
-
-
-def assert_equal(one, other, path: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_equal(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{path}[{index}]")
-    else:
-        assert one == other, path
 
 
 def weights(folder: Path, name: str = "student") -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from common.training.journal import read_series
 from common.training.precision import set_backend_flags
 from rfd import run_dfcil
 from rfd.main import main
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, assert_same_run
 
 pytestmark = pytest.mark.smoke
 
@@ -42,31 +42,6 @@ def final_state(folder: Path) -> dict:
     state, problems = read_newest_checkpoint(folder)
     assert not problems
     return state
-
-
-def assert_equal(one, other, path: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_equal(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{path}[{index}]")
-    else:
-        assert one == other, path
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, generators, accuracies and series are equal to the last bit."""
-    first, second = final_state(one), final_state(other)
-    assert_equal(first["parts"], second["parts"])
-    assert_equal(first["generators"], second["generators"])
-    assert (one / "series.jsonl").read_text() == (other / "series.jsonl").read_text()
-    records = [json.loads((folder / "record.json").read_text()) for folder in (one, other)]
-    assert records[0]["metrics"] == records[1]["metrics"] and records[0]["steps"] == records[1]["steps"]
 
 
 def step_by_step(program, flags: list[str]) -> int:

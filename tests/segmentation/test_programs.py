@@ -20,7 +20,7 @@ from segmentation.average_csv import main as average_csv
 from segmentation.checkpoints import read_step
 from segmentation.main import main
 from segmentation.start import load_weights
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, assert_equal
 
 pytestmark = pytest.mark.smoke
 
@@ -35,21 +35,6 @@ DOMAINS = ["--dataset", "camvid_domain", "--task", "2-1", "--step", "0", "1"]
 
 def arguments(folder: Path, *more: str) -> list[str]:
     return [*TINY, "--output_dir", str(folder), *more]
-
-
-def assert_equal(one, other, path: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one.nan_to_num(7.0), other.nan_to_num(7.0)), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_equal(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{path}[{index}]")
-    else:
-        assert one == other, path
 
 
 def step_files(folder: Path) -> dict[str, dict]:

@@ -14,8 +14,8 @@ from classification.adam_nscl.learner import AdamNSCL
 from classification.task_incremental.main import get_config, main
 from common.backbones.registry import build_backbone
 from common.training.errors import UserError
-from tests.classification.runs import assert_same_run, differs, learner_state, run_in_pieces
-from tests.helpers import REPOSITORY
+from tests.classification.runs import differs, learner_state, run_in_pieces
+from tests.helpers import REPOSITORY, assert_same_run
 
 FOLDER = REPOSITORY / "classification" / "task_incremental"
 TINY = [

@@ -17,7 +17,7 @@ import torch
 from classification.task_incremental.main import main
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, assert_same_run
 
 pytestmark = pytest.mark.smoke
 
@@ -38,31 +38,6 @@ def final_state(folder: Path) -> dict:
     state, problems = read_newest_checkpoint(folder)
     assert not problems
     return state
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, memory, hypermodel, generators, accuracies and series are equal to the last bit."""
-    first, second = final_state(one), final_state(other)
-    assert_equal(first["parts"], second["parts"])
-    assert_equal(first["generators"], second["generators"])
-    assert (one / "series.jsonl").read_text() == (other / "series.jsonl").read_text()
-    records = [json.loads((folder / "record.json").read_text()) for folder in (one, other)]
-    assert records[0]["metrics"] == records[1]["metrics"] and records[0]["steps"] == records[1]["steps"]
-
-
-def assert_equal(one, other, path: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for key in one:
-            assert_equal(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_equal(left, right, f"{path}[{index}]")
-    else:
-        assert one == other, path
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from classification.task_incremental.main import main
 from classification.vdfd.joint_learner import JointTraining
 from common.backbones.registry import build_backbone
 from common.continual.regulariser import quadratic_regulariser, squared_distance
-from tests.classification.runs import assert_same_run, differs, learner_state, model_state, run_in_pieces
+from tests.classification.runs import differs, learner_state, model_state, run_in_pieces
+from tests.helpers import assert_same_run
 
 TINY = [
     "--dataset", "Sample", "--first_split_size", "2", "--other_split_size", "2", "--max_tasks", "3",

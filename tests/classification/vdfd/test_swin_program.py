@@ -14,8 +14,8 @@ from classification.task_incremental.main_swin import get_config, main
 from common.backbones import registry
 from common.backbones.swin_vdfd import SwinTransformer
 from common.training.errors import UserError
-from tests.classification.runs import assert_same_run, differs, learner_state, run_in_pieces
-from tests.helpers import REPOSITORY
+from tests.classification.runs import differs, learner_state, run_in_pieces
+from tests.helpers import REPOSITORY, assert_same_run
 
 ORIGINAL_DEFAULTS = {
     "gpuid": [1], "model_type": "swin", "model_name": "SwinTransformer", "hypermodel_type": "gcn",
