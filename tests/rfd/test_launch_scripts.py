@@ -114,7 +114,8 @@ def test_an_unknown_row_is_refused_in_one_line(script):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("target", ["cifar10", "cifar100", "tiny-imagenet200", "imagenet100", "imagenet-r"])
 def test_the_originals_make_targets(target):
-    shown = subprocess.run(["make", "--no-print-directory", "-n", target], cwd=FOLDER, capture_output=True, text=True, check=True).stdout
+    words = ["make", "--no-print-directory", "-n", target]
+    shown = subprocess.run(words, cwd=FOLDER, capture_output=True, text=True, check=True).stdout
     command = shown.replace("\\\n", " ").splitlines()[-1].split()
     flags = command[command.index("main.py") + 1 : command.index(">")]
     config, _ = parse(flags)
