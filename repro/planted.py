@@ -149,7 +149,7 @@ def _in_records(root: Path, subprojects: list[Subproject]) -> Iterator[Planted]:
         disguised = {**record.content, "config": {**record.content["config"], "smoke": True}, "labels": []}
         yield Planted(f"{name}: a smoke run without its label", find_problem(disguised) is not None)
         labelled = copy.deepcopy(record.content)
-        labelled["labels"] = ["shortened"]
+        labelled["labels"] = list(dict.fromkeys([*record.labels, "shortened"]))
         (subproject,) = [one for one in subprojects if one.paper == labelled["paper"]]
         (cell,) = [one for one in subproject.cells if one.id == labelled["cell"]]
         before = [full_runs(collect(subproject, root).records[cell.id], metric).values for metric in cell.metrics]
