@@ -134,7 +134,7 @@ class DynamicHeadLearner(IncrementalLearner):
         raise NotImplementedError
 
     def finetuning_losses(self, images: Tensor, target: Tensor, replay: Replay) -> dict[str, Tensor]:
-        """Terms before their factors while the head alone learns."""
+        """Terms before their factors while the head alone learns; ABD-port has no such phase."""
         raise NotImplementedError
 
     def head_alone(self, images: Tensor) -> Tensor:
