@@ -74,8 +74,18 @@ def test_one_step_per_call_ends_like_an_unbroken_run(flags, tmp_path):
     assert not problems and state["parts"]["steps"]["training"] is None
 
 
+DOUBLE = """
+import sys
+import torch
+torch.set_default_dtype(torch.float64)
+torch.Tensor.float = torch.Tensor.double
+from segmentation.main import main
+main(sys.argv[1:])
+"""
+
+
 def run_processes(flags: list[str], folder: Path, count: int) -> None:
-    """The same command in several processes, connected over gloo, as torchrun starts them."""
+    """The same command in several processes, connected over gloo, as torchrun starts them; in double precision."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,7 +93,7 @@ def run_processes(flags: list[str], folder: Path, count: int) -> None:
         **os.environ, "PYTHONPATH": str(REPOSITORY), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [sys.executable, str(REPOSITORY / "segmentation" / "main.py"), *arguments(folder, *flags)]
+    command = [sys.executable, "-c", DOUBLE, *arguments(folder, *flags)]
     running = [
         subprocess.Popen(
             command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=subprocess.PIPE,
@@ -110,7 +120,7 @@ def test_two_processes_equal_one_at_the_same_total_batch(flags, tmp_path):
     Rounding grows from step to step in a network this small, so the second step is judged by what it changed.
     """
     flags = [*flags, "--val_interval", "9", "--epochs", "1", "--lr", "0.001", "--crop_size", "96"]
-    main(arguments(tmp_path / "one", *flags))
+    run_processes(flags, tmp_path / "one", 1)
     run_processes([*flags, "--batch_size", "2"], tmp_path / "two", 2)
     ones, twos = (list(step_files(tmp_path / name).values()) for name in ("one", "two"))
     assert len(ones) == len(twos) == 2
