@@ -213,13 +213,15 @@ def fusion_unit(fixture: Fixture) -> dict[str, Tensor]:
 @reproduces("prompt_distill.module.reviewkd.stack")
 def fusion_stack(fixture: Fixture) -> dict[str, Tensor]:
     args = fixture.args
-    stack = FusionStack(args["student_dim"], args["teacher_dim"], args["blocks"])
+    # why double: twelve norms in a row carry rounding on; the recording's own error uses up most of its tolerance, and
+    # what single precision adds here differs from processor to processor
+    stack = FusionStack(args["student_dim"], args["teacher_dim"], args["blocks"]).double()
     stack.load_state_dict(fixture.params)
     with torch.no_grad():
-        fused = stack(list(fixture.inputs["student"]))
+        fused = stack(list(fixture.inputs["student"].double()))
         return {
-            "out.features": torch.stack(fused),
-            "out.loss": hierarchical_loss(fused, list(fixture.inputs["teacher"])),
+            "out.features": torch.stack(fused).float(),
+            "out.loss": hierarchical_loss(fused, list(fixture.inputs["teacher"].double())).float(),
         }
 
 

@@ -74,7 +74,9 @@ def test_one_step_per_call_ends_like_an_unbroken_run(flags, tmp_path):
     assert not problems and state["parts"]["steps"]["training"] is None
 
 
-DOUBLE = """
+# why double: what two processes add up in another order then differs by 1e-15 on every processor; in single precision
+# the difference depends on the processor and hides errors of 1e-4.
+IN_DOUBLE = """
 import sys
 import torch
 torch.set_default_dtype(torch.float64)
@@ -85,15 +87,14 @@ main(sys.argv[1:])
 
 
 def run_processes(flags: list[str], folder: Path, count: int) -> None:
-    """The same command in several processes, connected over gloo, as torchrun starts them; in double precision."""
+    """The same command in double precision, in several processes connected over gloo, as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {
-        **os.environ, "PYTHONPATH": str(REPOSITORY), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-c", DOUBLE, *arguments(folder, *flags)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    if count > 1:
+        environment |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-c", IN_DOUBLE, *arguments(folder, *flags)]
     running = [
         subprocess.Popen(
             command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=subprocess.PIPE,
@@ -105,34 +106,24 @@ def run_processes(flags: list[str], folder: Path, count: int) -> None:
     assert [process.returncode for process in running] == [0] * count, outputs
 
 
-def norm_of(differences: list[torch.Tensor]) -> float:
-    return torch.cat([difference.double().flatten() for difference in differences]).norm().item()
-
-
 @pytest.mark.parametrize(
     "flags",
     [[*CLASSES, "--method", "PLOP"], [*DOMAINS, "--method", "VDFD", "--reg_importance", "1e-4"]],
     ids=["PLOP", "VDFD"],
 )
 def test_two_processes_equal_one_at_the_same_total_batch(flags, tmp_path):
-    """Statistics of the norms, gradients, thresholds and importances are those of the whole batch.
-
-    Rounding grows from step to step in a network this small, so the second step is judged by what it changed.
-    """
+    """Statistics of the norms, gradients, thresholds and importances are those of the whole batch."""
     flags = [*flags, "--val_interval", "9", "--epochs", "1", "--lr", "0.001", "--crop_size", "96"]
     run_processes(flags, tmp_path / "one", 1)
     run_processes([*flags, "--batch_size", "2"], tmp_path / "two", 2)
     ones, twos = (list(step_files(tmp_path / name).values()) for name in ("one", "two"))
     assert len(ones) == len(twos) == 2
-    for key, value in ones[0]["model_state"].items():
-        torch.testing.assert_close(twos[0]["model_state"][key], value, rtol=1e-4, atol=1e-5, msg=key)
-    before, one, two = (file["model_state"] for file in (ones[0], ones[1], twos[1]))
-    learned = [key for key, value in before.items() if value.is_floating_point()]
-    change, error = norm_of([one[k] - before[k] for k in learned]), norm_of([two[k] - one[k] for k in learned])
-    assert 0 < error < 0.01 * change
+    assert ones[0]["model_state"]["body.mod1.conv1.weight"].dtype is torch.float64
+    for one, two in zip(ones, twos, strict=True):
+        torch.testing.assert_close(two["model_state"], one["model_state"], rtol=1e-9, atol=1e-11)
     if "VDFD" in flags:
         for alone, together in zip(*(files[1]["trainer_state"]["regularizer"] for files in (ones, twos)), strict=True):
-            torch.testing.assert_close(together["features"], alone["features"], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(together["features"], alone["features"], rtol=1e-9, atol=1e-11)
     records = [json.loads((tmp_path / name / "record.json").read_text()) for name in ("one", "two")]
     assert records[0]["metrics"]["test_images"] == records[1]["metrics"]["test_images"]
     assert records[0]["steps"] == records[1]["steps"]
