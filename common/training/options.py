@@ -85,6 +85,17 @@ class OptionParser(jsonargparse.ArgumentParser):
         line = re.sub(r"<class '(\w+)'>", r"\1", line).replace("typing.", "")
         raise UserError(f"{line} (run with --help for all options)") from ex
 
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **named: Any) -> Any:
+        """Parse; a flag may be written with hyphens instead of the underscores of its name."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_args([self._underscored(word) for word in words], *rest, **named)
+
+    def _underscored(self, word: str) -> str:
+        flag, equals, value = word.partition("=")
+        name = "--" + flag[2:].replace("-", "_")
+        known = self._option_string_actions
+        return name + equals + value if flag.startswith("--") and flag not in known and name in known else word
+
 
 def build_parser(config_type: type, description: str = "") -> OptionParser:
     """A parser with one titled group of flags per dataclass that `config_type` inherits from."""

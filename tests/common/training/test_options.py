@@ -202,3 +202,10 @@ def test_list_defaults_are_not_shared() -> None:
     assert (Options().gpuid, Options().schedule) == ([0], [5])
     parse().gpuid.append(7)
     assert parse().gpuid == [0]
+
+
+def test_hyphens_stand_for_underscores() -> None:
+    config = parse_config(RunOptions, ["--output-dir=out-put", "--time-budget", "3"])
+    assert (str(config.output_dir), config.time_budget) == ("out-put", 3)
+    with pytest.raises(UserError, match="--no-such-flag"):
+        parse_config(RunOptions, ["--no-such-flag", "3"])
