@@ -22,6 +22,7 @@ from repro.registry import read_registry, repository_root, select_cells
         "repro run vdfd/ti-cifar100-10 --seeds 0,1,2",
         "repro run 'vdfd/ti-*' --smoke --jobs 2",
         "repro run vdfd/ti-cifar100-10 --dry-run",
+        "repro run lra-desk --seeds 0,1,2 --jobs 2 --skip-kept",
         "repro run vdfd/ti-cifar100-10 --time-budget 3600 -- --fast",
         "repro run 'rfd/rfd-*' --jobs 4 --gpus 0,1,2,3 --memory 64",
         "repro run 'rfd/rfd-*' --seeds 0,1,2 --launcher slurm --slurm partition=gpu --slurm gpus_per_node=1",
@@ -37,6 +38,9 @@ def run(
     time_budget: Annotated[
         float | None, typer.Option(help="Seconds for all runs together; they stop at a checkpoint.")
     ] = None,
+    skip_kept: Annotated[
+        bool, typer.Option("--skip-kept", help="Leave out what results/ holds a run of, cell and seed.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs' outputs.", show_default="outputs")] = None,
     at_once: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once; each gets its share of the cores.")] = 1,
     memory: Annotated[
@@ -60,6 +64,11 @@ def run(
     extra = (context.obj or {}).get("extra", ())
     folder = out or root / "outputs"
     planned = jobs.plan(chosen, parse_seeds(seeds), root, folder, smoke, extra, _known_memory(root))
+    if skip_kept:
+        kept = {(record.cell, record.content["seed"]) for record in _kept(root) if not record.changed}
+        left_out = [job for job in planned if (job.cell.id, job.seed) in kept]
+        records.print_warnings(f"left out: {job.name}: results/ holds a run of it" for job in left_out)
+        planned = [job for job in planned if job not in left_out]
     if launcher == "torchrun":
         planned = launchers.with_torchrun(planned, processes, folder / "launch")
     if dry_run:
@@ -113,10 +122,15 @@ def _summary(results: Sequence[jobs.Result]) -> Table:
 
 def _known_memory(root: Path) -> dict[str, float]:
     """Cell -> the most memory that a kept run of it needed, GiB."""
-    folders = [path for path in (root / "results").glob("*") if path.is_dir()]
     found: dict[str, float] = {}
-    for record in records.load_records(folders)[0]:
+    for record in _kept(root):
         peak = record.content.get("peak_memory_gib")
-        if record.cell and isinstance(peak, (int, float)) and "smoke" not in record.labels:
+        if record.cell and isinstance(peak, (int, float)):
             found[record.cell] = max(found.get(record.cell, 0.0), float(peak))
     return found
+
+
+def _kept(root: Path) -> list[records.Record]:
+    """Finished runs in results/ that are no short forms."""
+    folders = [path for path in (root / "results").glob("*") if path.is_dir()]
+    return [one for one in records.load_records(folders)[0] if one.finished and "smoke" not in one.labels]

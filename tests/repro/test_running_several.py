@@ -114,3 +114,12 @@ def test_what_kept_runs_needed_is_the_estimate_of_memory(scripted, call):
     assert "7.5 GiB" in call("run", "toy/full", "--dry-run")[1]
     scripted.record("smoky", peak_memory_gib=70.0, labels=["smoke"], config={"smoke": True})
     assert "7.5 GiB" in call("run", "toy/full", "--dry-run")[1]
+
+
+def test_kept_runs_can_be_left_out(scripted, call):
+    scripted.record("kept", seed=1)
+    scripted.record("smoky", seed=0, labels=["smoke"], config={"smoke": True})
+    code, out, err = call("run", "toy/full", "--seeds", "0,1,2", "--skip-kept", "--dry-run")
+    assert code == 0 and "# 2 of 2 runs are open" in out
+    assert "left out: toy/full, seed 1: results/ holds a run of it" in err
+    assert "# 3 of 3 runs are open" in call("run", "toy/full", "--seeds", "0,1,2", "--dry-run")[1]
