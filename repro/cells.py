@@ -119,6 +119,7 @@ class Subproject:
         aliases: other names of the paper on the command line.
         log_view: "module:function" that sets logs of another form beside our runs; empty where there is none.
         folder: its folder, relative to the repository root.
+        finding: what a reader of its tables has to know about the released code, with the test that shows it.
     """
 
     paper: str
@@ -130,3 +131,4 @@ class Subproject:
     aliases: tuple[str, ...] = ()
     log_view: str = ""
     folder: str = ""
+    finding: str = ""

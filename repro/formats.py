@@ -170,6 +170,7 @@ def _json(sheets: list[Sheet], base: Path) -> str:
             "rows": sheet.data
             if sheet.data is not None
             else [{key: _plain(row.get(key, ""), base) for key in sheet.columns} for row in sheet.rows],
+            **({"note": sheet.note} if sheet.note else {}),
         }
         for sheet in sheets
     ]

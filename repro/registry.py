@@ -95,7 +95,7 @@ def select_cells(subprojects: Iterable[Subproject], patterns: Iterable[str]) -> 
 def _read_subproject(path: Path, shown: Path) -> Subproject:
     content = read_toml(path, shown)
     top = CheckedTable(content, f"{shown}", {"subproject": dict, "cell": list, "log": list})
-    texts = dict.fromkeys(("paper", "title", "parity", "fixtures", "logs"), str)
+    texts = dict.fromkeys(("paper", "title", "parity", "fixtures", "logs", "finding"), str)
     types = {**texts, "aliases": list, "distributed": bool}
     head = CheckedTable(top.get("subproject"), f"{shown} [subproject]", types)
     paper = head.get("paper")
@@ -114,6 +114,7 @@ def _read_subproject(path: Path, shown: Path) -> Subproject:
         tuple(head.get("aliases", [])),
         head.get("logs", ""),
         shown.parent.as_posix(),
+        head.get("finding", ""),
     )
 
 

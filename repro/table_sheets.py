@@ -63,6 +63,8 @@ def table_sheets(runs: PaperRuns, root: Path, cells: Sequence[Cell] | None = Non
             for group in other_runs(records, metric):
                 _add_other_row(other, cell, metric, group, root)
     full.note = RULE if any(row["ours"] != "not run" for row in full.rows) else ""
+    for sheet in (full, other):
+        sheet.note = " ".join(part for part in (sheet.note, subproject.finding) if part)
     return [sheet for sheet in (full, other) if sheet.rows]
 
 
