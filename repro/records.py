@@ -166,6 +166,9 @@ def find_problem(content: Any) -> str | None:
     series = content.get("series")
     if series is not None and (not isinstance(series, str) or Path(series).name != series):
         return f"series {series!r}; expected the name of a file beside the record"
+    facts = content.get("facts", {})
+    if not isinstance(facts, dict) or not all(isinstance(text, str) for text in facts.values()):
+        return "field 'facts': expected an object of texts"
     return _label_problem(content) or _metric_problem(content["metrics"])
 
 

@@ -90,6 +90,7 @@ class Run:
         self._earlier_seconds = 0.0
         self._last_save = self._begin
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._code = records.describe_code()  # of the program that runs, not of what is checked out at its end
         self._stop_reason: str | None = None
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -228,6 +229,7 @@ class Run:
 
         Args:
             metrics: named numbers and matrices; accuracies in percent, values of the last step unless named best_*.
+                Texts among them (the teacher's network and check sum) go to "facts".
             data: what the run trained on, with a content hash.
             labels: in what respect the run is not the full published setting ("shortened", "sub-sampled", ...).
             finished: False for a run that stopped before its end.
@@ -236,6 +238,7 @@ class Run:
             The record.
         """
         configuration = as_dict(self.config)
+        facts = {name: value for name, value in metrics.items() if isinstance(value, str)}
         record = {
             "schema": records.SCHEMA,
             "run_id": records.run_id(
@@ -251,7 +254,7 @@ class Run:
             "part": self.part,
             "labels": sorted(set(labels)),
             "seed": self.seed,
-            **records.describe_code(),
+            **self._code,
             "data": data,
             "hardware": describe_hardware(self.device),
             "versions": records.describe_versions(),
@@ -260,7 +263,8 @@ class Run:
             "wall_seconds": round(self.seconds(), 3),
             "peak_memory_gib": round(peak_memory_gib(self.device), 4),
             "steps": self.step,
-            "metrics": metrics,
+            "metrics": {name: value for name, value in metrics.items() if name not in facts},
+            "facts": facts,
             "series": SERIES,
         }
         self._journal.flush()

@@ -79,6 +79,7 @@ def run_entries(records: Sequence[Record], root: Path) -> list[dict[str, Any]]:
             "metrics": ", ".join(
                 f"{key} {value:.4g}" for key, value in record.metrics.items() if isinstance(value, (int, float))
             ),
+            **{name.replace("_", " "): text for name, text in sorted(content.get("facts", {}).items())},
             "record": Path(os.path.relpath(record.path, root)).as_posix(),
         }
         entries.append({"anchor": anchor("run", target_of(record)), "id": record.run_id, "facts": facts})

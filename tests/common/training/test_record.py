@@ -54,6 +54,7 @@ FIELDS = {
     "wall_seconds": float,
     "peak_memory_gib": float,
     "metrics": dict,
+    "facts": dict,
     "series": str,
 }
 
@@ -79,7 +80,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     with open_run(Path("out"), seed=7, cell="toy/full") as run:
         run.changed = {"lr": [0.05, 0.1]}
         run.step = 12
-        returned = run.write_record(METRICS, DATA, ["smoke", "fast", "smoke"])
+        returned = run.write_record(METRICS | {"teacher": "toy net"}, DATA, ["smoke", "fast", "smoke"])
     content = json.loads((tmp_path / "out" / "record.json").read_text(encoding="utf-8"))
     assert content == returned
     return content
@@ -94,6 +95,7 @@ def test_every_field_of_the_schema_is_there(written: dict[str, Any]) -> None:
     assert written["labels"] == ["fast", "smoke"]
     assert written["changed"] == {"lr": [0.05, 0.1]}
     assert (written["metrics"], written["data"], written["series"]) == (METRICS, DATA, SERIES)
+    assert written["facts"] == {"teacher": "toy net"}  # texts are no metrics
     assert written["config"]["schedule"] == [5]
     assert re.fullmatch(r"toy-full-s7-[0-9a-f]{8}", written["run_id"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", written["started"])
