@@ -2,7 +2,7 @@
 # make demo    VDFD against fine-tuning on the embedded images, with matrices, curves and run records
 # make test    all tests
 # make report  one HTML file: tables, claims, curves, deviations, provenance (site/index.html; minutes)
-# make bench   speed ratios against the literal formulas
+# make bench   speed ratios against the literal formulas; SAVE=--save keeps them for the READMEs (then: repro readme)
 # make abn     the compiled package inplace_abn, for --norm_act pkg_iabn and pkg_iabn_sync (segmentation); setup tries it
 # make lint    style
 
@@ -39,12 +39,12 @@ report: setup
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/repro report
 
 bench: setup
-	$(BIN)/python -m benchmarks.vdfd
-	$(BIN)/python -m benchmarks.cudfkd
-	$(BIN)/python -m benchmarks.rfd
-	$(BIN)/python -m benchmarks.lra
-	$(BIN)/python -m benchmarks.prompt_distill
-	$(BIN)/python -m benchmarks.segmentation
+	$(BIN)/python -m benchmarks.vdfd $(SAVE)
+	$(BIN)/python -m benchmarks.cudfkd $(SAVE)
+	$(BIN)/python -m benchmarks.rfd $(SAVE)
+	$(BIN)/python -m benchmarks.lra $(SAVE)
+	$(BIN)/python -m benchmarks.prompt_distill $(SAVE)
+	$(BIN)/python -m benchmarks.segmentation $(SAVE)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
     python -m benchmarks.cudfkd               # WRN-40-2 to WRN-16-1, batch 32, about 2 minutes on one CPU core
     python -m benchmarks.cudfkd --fast        # our side with --fast (channels-last), against the same literal loop
+    python -m benchmarks.cudfkd --save        # keeps the result for the README
 
 Both ways run in the same process, in turns, with the same threads and the same noise; medians. That both do the same is
 a test (tests/benchmarks/test_literal_cudfkd.py).
@@ -16,10 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.literal_cudfkd import LiteralCuDFKD
+from benchmarks.reporting import SaveOptions, report, start
 from benchmarks.timing import time_in_turns
 from common.training.options import parse_config
 from common.training.precision import Precision
@@ -33,12 +33,13 @@ from curriculum_dfkd.networks import build_network
 from curriculum_dfkd.options import DataFreeOptions, check
 from curriculum_dfkd.synthesis.base import Networks
 from curriculum_dfkd.training import cosine_rate
+from repro.speed import Row
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(SaveOptions):
     """benchmark"""
 
     rounds: int = 5
@@ -105,11 +106,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Print the table; returns the ratios."""
     options = parse_config(BenchmarkOptions, argv, "CuDFKD against its literal loop")
     torch.set_num_threads(options.threads)
-    table = Table(title=f"CuDFKD, {options.teacher} to {options.student}, batch {options.batch_size}, "
-                        f"{options.threads} threads")  # fmt: skip
-    for heading in ("step", "ours, s", "literal, s", "literal / ours"):
-        table.add_column(heading)
-    ratios = {}
+    begun, rows = start(), []
     pairs = {"student step": 0.0, "generator step, adv = 0": 0.0, "generator step, adv > 0": 1.0}
     for name, adversarial in pairs.items():
         with both(options, adversarial) as (loop, literal):
@@ -118,10 +115,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
                 pair = loop.student_step, lambda literal=literal, z=z: literal.student_step(z)
             else:
                 pair = loop.synthesiser.step, lambda literal=literal, z=z: literal.generator_step(z)
-            ours, slow, ratios[name] = time_in_turns(*pair, rounds=options.rounds)
-        table.add_row(name, f"{ours:.3f}", f"{slow:.3f}", f"{ratios[name]:.2f}")
-    Console().print(table)
-    return ratios
+            rows.append(Row(name, *time_in_turns(*pair, rounds=options.rounds)))
+    report(
+        "cudfkd", "cudfkd", options, begun, rows,
+        title=f"CuDFKD, {options.teacher} to {options.student}, batch {options.batch_size}, float32",
+        method=f"Median wall seconds of {options.rounds} rounds, in turns",
+    )  # fmt: skip
+    return {row.what: row.ratio for row in rows}
 
 
 if __name__ == "__main__":

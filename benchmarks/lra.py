@@ -2,6 +2,7 @@
 
     python -m benchmarks.lra                    # ResNet-34 to ResNet-18, batch 32, about 5 minutes on one CPU core
     python -m benchmarks.lra --student wrn-16-1 --teacher wrn-40-2 --batch_size 16
+    python -m benchmarks.lra --save             # keeps the result for the README
 
 Both ways run in the same process, in turns, with the same threads and the same noise; least processor seconds. An
 iteration is one generator step, ten student steps with the novel images they need and, for Ours-2, four VAE steps; its
@@ -19,8 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from adversarial_dfkd.evaluation import TestImages
@@ -29,17 +28,19 @@ from adversarial_dfkd.networks import build_memory_generator, build_novel_genera
 from adversarial_dfkd.options import AGENTS, LRAOptions
 from adversarial_dfkd.replay import VAE_STEPS, GenerativeReplay, MemoryBank
 from benchmarks.literal_lra import LiteralIteration
+from benchmarks.reporting import SaveOptions, report, start
 from benchmarks.timing import fastest_in_turns
 from common.training.options import parse_config
 from common.training.precision import Precision
 from common.training.run import Run
+from repro.speed import Row
 
 CPU = torch.device("cpu")
 OURS = ("PREDFKDMemMetaAgent", "PREDFKDMetaAgent")
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(SaveOptions):
     """benchmark"""
 
     rounds: int = 3
@@ -134,21 +135,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     options = parse_config(BenchmarkOptions, argv, "iterations of Ours-1 and Ours-2 against the literal ones")
     torch.set_num_threads(options.threads)
     z = torch.randn(options.batch_size, options.latent_dim)
-    table = Table(title=f"{options.teacher} to {options.student}, batch {options.batch_size}, detached")
-    for heading in ("method", "step", "per iteration", "ours, s", "literal, s", "literal / ours"):
-        table.add_column(heading)
-    ratios = {}
+    begun, rows, ratios = start(), [], {}
     for agent in OURS:
         name, ours_total, literal_total = AGENTS[agent], 0.0, 0.0
         with both(options, agent, lambda count: z[:count].clone()) as (loop, literal):
             for step, (times, ours, slow) in pairs_of_steps(loop, literal, z).items():
                 quick, long, ratio = fastest_in_turns(ours, slow, rounds=options.rounds, clock=time.process_time)
-                table.add_row(name, step, str(times), f"{quick:.3f}", f"{long:.3f}", f"{ratio:.2f}")
+                rows.append(Row(f"{name}, {step}, {times} per iteration", quick, long, ratio))
                 ours_total, literal_total = ours_total + times * quick, literal_total + times * long
         ratios[name] = literal_total / ours_total
-        total = (f"{ours_total:.1f}", f"{literal_total:.1f}", f"{ratios[name]:.2f}")
-        table.add_row(name, "whole iteration", "", *total, end_section=True)
-    Console().print(table)
+        rows.append(Row(f"{name}, whole iteration", ours_total, literal_total, ratios[name]))
+    report(
+        "lra", "lra", options, begun, rows,
+        title=f"{options.teacher} to {options.student}, batch {options.batch_size}, detached, float32",
+        method=f"Least processor seconds of {options.rounds} rounds, in turns",
+    )  # fmt: skip
     return ratios
 
 

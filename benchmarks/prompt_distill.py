@@ -1,6 +1,7 @@
 """Speed of a CDL-Prompt batch against the literal step: ViT-S to ViT-Ti, batch 4, one CPU thread, random weights.
 
-    python -m benchmarks.prompt_distill
+    python -m benchmarks.prompt_distill           # minutes on one CPU core
+    python -m benchmarks.prompt_distill --save    # keeps the result for the README
 
 Literal is what the original does: weight gradients of the frozen backbones, explicit attention, teacher and student
 each computing the query, and the token-cosine matrices that nothing uses. The mathematics of both is the same; they are
@@ -9,16 +10,17 @@ timed in turns.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.reporting import SaveOptions, report, start
+from common.training.options import parse_config
 from prompt_distill.building import Pair, build_pair
 from prompt_distill.configuration import check
 from prompt_distill.learner import PromptLearner
@@ -27,9 +29,22 @@ from prompt_distill.network import Extras, Output
 from prompt_distill.options import PromptDistillOptions
 from prompt_distill.schedule import make_optimizer
 from prompt_distill.vit import ViTSize, build_vit, query_of
+from repro.speed import Row
 
 TEACHER, STUDENT = ViTSize(384, 12, 6), ViTSize(192, 12, 3)
 CLASSES, TASKS, OLD, SEEN = 100, 10, 0, 10
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions(SaveOptions):
+    """benchmark"""
+
+    rounds: int = 7
+    """timed rounds; the median counts"""
+    batch: int = 4
+    """images per step"""
+    threads: int = 1
+    """CPU threads"""
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -97,7 +112,6 @@ class _NoData:
 
 def measure(rounds: int, batch: int, side: int) -> dict[str, float]:
     """Median seconds of each step, literal and ours in turns."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     config = PromptDistillOptions(learner_name="CODAPrompt", prompt_param=[100, 8, 0.0])
     sizes = {"teacher": TEACHER, "student": STUDENT}
@@ -139,22 +153,23 @@ def _timed(seconds: dict[str, list[float]], name: str, work: Callable[[], object
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Print the table; returns the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds; the median counts")
-    parser.add_argument("--batch", type=int, default=4, help="images per step")
-    args = parser.parse_args(argv)
-    times = measure(args.rounds, args.batch, TEACHER.image)
-    for name, value in times.items():
-        print(f"{name:16s} {value:7.3f} s")
-    ours = times["our query"] + times["our teacher"]
-    ratios = {
-        "teacher step, query included": times["literal teacher"] / ours,
-        "student step, query already there": times["literal student"] / times["our student"],
-        "whole batch": (times["literal teacher"] + times["literal student"]) / (ours + times["our student"]),
+    options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
+    torch.set_num_threads(options.threads)
+    begun = start()
+    times = measure(options.rounds, options.batch, TEACHER.image)
+    query = times["our query"]
+    pairs = {
+        "teacher step with its query": (query + times["our teacher"], times["literal teacher"]),
+        "student step, query already there": (times["our student"], times["literal student"]),
     }
-    for name, value in ratios.items():
-        print(f"{name}: {value:.2f} times as fast")
-    return ratios
+    pairs["whole batch"] = tuple(map(sum, zip(*pairs.values(), strict=True)))
+    rows = [Row(name, ours, literal, literal / ours) for name, (ours, literal) in pairs.items()]
+    report(
+        "prompt_distill", "prompt_distill", options, begun, rows,
+        title=f"CODA-Prompt with CDL-Prompt, ViT-S to ViT-Ti, {TEACHER.image} pixels, batch {options.batch}, float32",
+        method=f"Median wall seconds of {options.rounds} rounds, in turns",
+    )  # fmt: skip
+    return {row.what: row.ratio for row in rows}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python -m benchmarks.rfd --fast               # our side as --fast has it
     python -m benchmarks.rfd --blocks 2 --batch 32 --gen_width 16 --rounds 3
     python -m benchmarks.rfd --device cuda
+    python -m benchmarks.rfd --save               # keeps the result for the README; so with --fast, beside it
 
 Both ways run in the same process, in turns; the least seconds of each count, on a CPU the processor's seconds. Equality
 of the two is a test (tests/benchmarks), not a matter of this program. The last row weighs the steps as a task of the
@@ -24,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.literal_rfd import LiteralStep, literal_generator_step
+from benchmarks.reporting import SaveOptions, report, start
 from benchmarks.timing import fastest_in_turns
 from common.backbones.generators_dfcil import DFCILGenerator
 from common.training.options import RunOptions, parse_config
 from common.training.precision import Precision, set_backend_flags
 from common.training.run import Run
+from repro.speed import Row
 from rfd.inversion import InversionRecipe
 from rfd.learning.methods import RFD
 from rfd.networks import IncrementalNetwork, build_backbone, build_generator
@@ -49,7 +50,7 @@ EPOCHS, FINETUNING_EPOCHS = 200, 40
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(SaveOptions):
     """benchmark"""
 
     rounds: int = 5
@@ -182,27 +183,28 @@ def repeated(options: BenchmarkOptions, step: Callable[[], Any]) -> Callable[[],
     return several
 
 
-def table_of(found: dict[str, tuple[float, float]], options: BenchmarkOptions) -> Table:
+def rows_of(found: dict[str, tuple[float, float]]) -> list[Row]:
     """The measurements, and their sum over a task."""
-    side = ", --fast" if options.fast else ""
-    table = Table(
-        "what", "ours, s", "literal, s", "literal / ours",
-        title=f"RFD, batch {options.batch}, {options.device}, {options.threads} CPU thread(s){side}",
-    )  # fmt: skip
-    for name, (quick, slow) in found.items():
-        table.add_row(name, f"{quick:.4f}", f"{slow:.4f}", f"{slow / quick:.2f}")
-    whole = [sum(count * found[name][side] for name, count in STEPS_OF_A_TASK.items()) for side in (0, 1)]
-    table.add_row("all steps of a task", f"{whole[0]:.0f}", f"{whole[1]:.0f}", f"{whole[1] / whole[0]:.2f}")
-    return table
+    quick, slow = (sum(count * found[name][side] for name, count in STEPS_OF_A_TASK.items()) for side in (0, 1))
+    counts = ", ".join(f"{count:,} {name}s" for name, count in STEPS_OF_A_TASK.items())
+    pairs = {**found, f"all steps of a task: {counts}": (quick, slow)}
+    return [Row(name, ours, literal, literal / ours) for name, (ours, literal) in pairs.items()]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure everything and print one table."""
+    """Measure everything, print one table, keep it if asked."""
     options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
     torch.set_num_threads(options.threads)
+    begun = start()
     with contextlib.redirect_stderr(io.StringIO()):
         found = measure(options)
-    Console(width=100).print(table_of(found, options))
+    clock = "wall" if options.device == "cuda" else "processor"
+    report(
+        "rfd", "rfd", options, begun, rows_of(found), device=options.device,
+        title=f"RFD, ResNet-{6 * options.blocks + 2}, batch {options.batch}, {options.classes} old and "
+        f"{options.classes} new classes, {'TF32 where the device has it' if options.fast else 'float32'}",
+        method=f"Least {clock} seconds of {options.rounds} rounds, in turns",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python -m benchmarks.segmentation                            # minutes on two CPU cores
     python -m benchmarks.segmentation --backbone resnet14 --crop 64 --rounds 2
     python -m benchmarks.segmentation --device cuda --backbone resnet101 --crop 512 --batch 12
+    python -m benchmarks.segmentation --save                     # keeps the result for the README
 
 Both ways run in the same process, in turns; medians. Equality of the two is a test (tests/benchmarks), not a matter of
 this program. A step begins with the raw label images of its batch and ends after the optimiser. Each step is shown
@@ -19,13 +20,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks.literal_segmentation import LiteralStep, literal_label_map, literal_network, literal_penalty
+from benchmarks.reporting import SaveOptions, report, start
 from benchmarks.timing import time_in_turns
 from common.training.options import parse_config
+from repro.speed import Figure, Row
 from segmentation.configuration import with_preset
 from segmentation.data.label_maps import positions, voc_training_map
 from segmentation.network import build_network
@@ -39,7 +40,7 @@ OLD, NEW = list(range(16)), [16]
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(SaveOptions):
     """benchmark"""
 
     rounds: int = 3
@@ -56,6 +57,10 @@ class BenchmarkOptions:
     """pixels of a side of the label image whose mapping is timed"""
     old_steps: int = 1
     """earlier domains in VDFD's penalty"""
+    kept_backbone: str = "resnet101"
+    """body of the network whose memory is measured"""
+    kept_crop: int = 128
+    """pixels of a side of its images; what is kept grows with their area"""
     threads: int = 2
     """CPU threads"""
     device: str = "cpu"
@@ -155,11 +160,11 @@ def build_penalties(options: BenchmarkOptions) -> tuple[Callable[[], Tensor], Ca
     ), network
 
 
-def measure(options: BenchmarkOptions, table: Table) -> None:
+def measure(options: BenchmarkOptions, rows: list[Row]) -> None:
     """Label maps, both steps, the penalty."""
     raw = torch.randint(0, 21, (1, options.label_side, options.label_side)).byte()
     known = literal_positions()
-    timed(table, f"label map, {options.label_side} x {options.label_side}", options,
+    timed(rows, f"label map, {options.label_side} x {options.label_side}", options,
           lambda: our_labels(raw, options.device), lambda: literal_label_map(raw[0], known, 0))  # fmt: skip
     images, labels = random_images(options)
     for method in ("PLOP", "RCIL"):
@@ -167,13 +172,41 @@ def measure(options: BenchmarkOptions, table: Table) -> None:
             learner, literal = build_steps(options, method, plain_norms)
             ours = partial(our_step, learner, images, labels)
             name = f"{method} step" + (", literal norms too" if plain_norms else "")
-            timed(table, name, options, ours, partial(literal, images, labels, known))
+            timed(rows, name, options, ours, partial(literal, images, labels, known))
     ours, theirs, _ = build_penalties(options)
-    timed(table, f"VDFD penalty, {options.old_steps} domains", options, ours, theirs)
+    timed(rows, f"VDFD penalty, {options.old_steps} domains", options, ours, theirs)
+
+
+def measure_memory(options: BenchmarkOptions) -> list[Figure]:
+    """What a training forward pass keeps for the backward pass, with norms in place and without."""
+    images, size = torch.randn(2, 3, options.kept_crop, options.kept_crop), f"{options.kept_crop} x {options.kept_crop}"
+    found = []
+    for norm, name in (("iabn", "in-place norms"), ("abn", "`--norm_act abn`")):
+        config = build_config(dataclasses.replace(options, backbone=options.kept_backbone), "PLOP", norm_act=norm)
+        kept = kept_bytes(build_network(config, [len(OLD)]).train(), images) / len(images)
+        what = f"kept for the backward pass, {options.kept_backbone}, float32, an image of {size}, {name}, MB"
+        found.append(Figure(what, kept / 1e6))
+    return found
+
+
+def kept_bytes(network: torch.nn.Module, images: Tensor) -> int:
+    """Bytes of the storages that autograd keeps, each once; parameters, which are there anyway, are left out."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = network(images)  # noqa: F841, why: what is kept lives as long as this
+    return sum(seen.values())
 
 
 def timed(
-    table: Table, what: str, options: BenchmarkOptions, ours: Callable[[], Any], literal: Callable[[], Any]
+    rows: list[Row], what: str, options: BenchmarkOptions, ours: Callable[[], Any], literal: Callable[[], Any]
 ) -> None:
     """One row."""
 
@@ -185,18 +218,20 @@ def timed(
 
         return run
 
-    own, other, ratio = time_in_turns(waited(ours), waited(literal), rounds=options.rounds)
-    table.add_row(what, f"{own:.4f}", f"{other:.4f}", f"{ratio:.2f}")
+    rows.append(Row(what, *time_in_turns(waited(ours), waited(literal), rounds=options.rounds)))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure everything and print one table."""
+    """Measure everything, print one table, keep it if asked."""
     options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
     torch.set_num_threads(options.threads)
-    title = f"segmentation, {options.backbone}, crop {options.crop}, batch {options.batch}, {options.device}"
-    table = Table("what", "ours, s", "literal, s", "literal / ours", title=title)
-    measure(options, table)
-    Console(width=100).print(table)
+    begun, rows = start(), []
+    measure(options, rows)
+    report(
+        "seg", "segmentation", options, begun, rows, device=options.device,
+        title=f"segmentation, {options.backbone}, crop {options.crop}, batch {options.batch}, float32",
+        method=f"Median wall seconds of {options.rounds} rounds, in turns", figures=measure_memory(options),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

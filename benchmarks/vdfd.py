@@ -2,6 +2,7 @@
 
     python -m benchmarks.vdfd                 # about 5 minutes on two CPU cores
     python -m benchmarks.vdfd --rounds 2 --old_tasks 1 9
+    python -m benchmarks.vdfd --save          # keeps the result for the README
 
 ResNet-18 (11.2 M parameters), 32x32 images, batch 16, float32, CPU. Both ways run in the same process, in turns, with
 the same threads; medians. Equality of the two is a test (tests/benchmarks), not a matter of this program.
@@ -19,10 +20,10 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks.literal_vdfd import literal_class_regulariser, literal_importance, literal_regulariser
+from benchmarks.reporting import SaveOptions, report, start
 from benchmarks.timing import time_in_turns
 from classification.class_incremental.options import ClassIncrementalOptions
 from classification.task_incremental.options import TaskIncrementalOptions
@@ -39,6 +40,7 @@ from common.data.loader import make_loader
 from common.data.transforms import TRANSFORMS
 from common.training.options import parse_config
 from common.training.run import Run
+from repro.speed import Row
 
 BATCH, CLASSES, TASKS = 16, 10, 10
 REG_COEF = 10.0
@@ -48,7 +50,7 @@ gradient (float32), and a benchmark must not step on NaN; the time does not depe
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(SaveOptions):
     """benchmark"""
 
     rounds: int = 3
@@ -145,7 +147,7 @@ def literal_step(learner: VDFD) -> Callable[[], float]:
     return step
 
 
-def measure_steps(options: BenchmarkOptions, table: Table) -> None:
+def measure_steps(options: BenchmarkOptions, rows: list[Row]) -> None:
     """Whole step and regulariser alone, at each number of stored tasks."""
     rates = {"model_lr": 1e-9, "head_lr": 1e-9, "hypermodel_lr": 1e-9}
     with tempfile.TemporaryDirectory() as folder:
@@ -154,21 +156,21 @@ def measure_steps(options: BenchmarkOptions, table: Table) -> None:
             for old_tasks in [0, *options.old_tasks]:
                 config = kind(output_dir=f"{folder}/{setting}{old_tasks}", epsilons=EPSILONS, **rates)
                 with Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, quiet=True) as run:
-                    measure_learner(build_learner(run, config, setting, old_tasks), setting, options, table)
+                    measure_learner(build_learner(run, config, setting, old_tasks), setting, options, rows)
 
 
-def measure_learner(learner: VDFD, setting: str, options: BenchmarkOptions, table: Table) -> None:
+def measure_learner(learner: VDFD, setting: str, options: BenchmarkOptions, rows: list[Row]) -> None:
     """One learner's step and regulariser against the literal ones."""
     old_tasks, batch = len(learner.memory.tasks), learner.loader.batch
     step = time_in_turns(lambda: learner.train_step(*batch), literal_step(learner), rounds=options.rounds)
-    add_row(table, f"{setting}-incremental step, {old_tasks} old tasks", *step)
+    rows.append(Row(f"{setting}-incremental step, {old_tasks} old tasks", *step))
     if old_tasks:
         pair = (lambda: learner.penalty().backward(), lambda: literal_of(learner).backward())
         ratio = time_in_turns(*pair, rounds=options.rounds)
-        add_row(table, f"{setting}-incremental regulariser, {old_tasks} old tasks", *ratio)
+        rows.append(Row(f"{setting}-incremental regulariser, {old_tasks} old tasks", *ratio))
 
 
-def measure_importance(options: BenchmarkOptions, table: Table) -> None:
+def measure_importance(options: BenchmarkOptions, rows: list[Row]) -> None:
     """Class gradients of some images: many mini-batches together against one backward pass per class and mini-batch."""
     torch.manual_seed(0)
     model = build_backbone("resnet", "resnet18")
@@ -182,10 +184,10 @@ def measure_importance(options: BenchmarkOptions, table: Table) -> None:
         lambda: literal_importance(model, names, "1", images.split(BATCH)),
         rounds=max(1, options.rounds - 1),
     )
-    add_row(table, f"importance of {len(images)} images, {CLASSES} classes", *timings)
+    rows.append(Row(f"importance of {len(images)} images, {CLASSES} classes", *timings))
 
 
-def measure_data(options: BenchmarkOptions, table: Table) -> None:
+def measure_data(options: BenchmarkOptions, rows: list[Row]) -> None:
     """One pass over the embedded sample with augmentation: on the device against torch's DataLoader over PIL images."""
     images = open_dataset("Sample", ".", "train")
     every = torch.arange(len(images.labels))
@@ -207,27 +209,23 @@ def measure_data(options: BenchmarkOptions, table: Table) -> None:
     timings = time_in_turns(
         *(lambda loader=loader: [None for _ in loader] for loader in loaders), rounds=options.rounds
     )
-    add_row(table, f"data, {len(every)} images, batch {BATCH}", *timings)
-
-
-def add_row(table: Table, what: str, ours: float, literal: float, ratio: float) -> None:
-    """One measurement."""
-    table.add_row(what, f"{ours:.4f}", f"{literal:.4f}", f"{ratio:.1f}")
+    rows.append(Row(f"data, {len(every)} images, batch {BATCH}", *timings))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure everything and print one table."""
+    """Measure everything, print one table, keep it if asked."""
     options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
     torch.set_num_threads(options.threads)
     console = Console(width=110)
-    table = Table(
-        "what", "ours, s", "literal, s", "ratio", title=f"VDFD, ResNet-18, batch {BATCH}, {options.threads} threads"
-    )
+    begun, rows = start(), []
     for measure in (measure_data, measure_steps, measure_importance):
         console.print(f"measuring: {measure.__doc__.splitlines()[0]}")
         with contextlib.redirect_stderr(io.StringIO()):
-            measure(options, table)
-    console.print(table)
+            measure(options, rows)
+    report(
+        "vdfd", "vdfd", options, begun, rows, title=f"VDFD, ResNet-18, batch {BATCH}, float32",
+        method=f"Median wall seconds of {options.rounds} rounds, in turns",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
