@@ -22,6 +22,7 @@ from curriculum_dfkd.metrics import ClassificationMeter, FidelityMeter
 from curriculum_dfkd.networks import NETWORKS, build_network
 from curriculum_dfkd.options import DataFreeOptions, check, rounds_of, translate
 from curriculum_dfkd.synthesis.base import Networks, frozen, weighted_sum
+from curriculum_dfkd.synthesis.cmi import Inspector
 from curriculum_dfkd.synthesis.contrast import FeatureBank, crop_places, draw_boxes, resample
 from curriculum_dfkd.synthesis.pool import ImagePool
 from curriculum_dfkd.training import cosine_rate, multistep_rate, warm_cosine_rate
@@ -224,6 +225,15 @@ def make_networks(student: nn.Module, noise=torch.randn) -> Networks:
     teacher = build_network("resnet8", 10).eval().requires_grad_(False)
     return Networks(teacher, student, Normaliser(spec.mean, spec.std), 10, 3, 32,
                     Precision(DataFreeOptions(), CPU), CPU)  # fmt: skip
+
+
+def test_cmi_takes_the_stages_of_a_network_without_norm_layers():
+    teacher, images = build_network("lenet5", 10, 1).eval(), torch.randn(2, 1, 32, 32)
+    maps = teacher.stages(images)
+    logits, features, distance = Inspector(teacher, by_stages=False)(images, distances=True)
+    assert len(maps) > 1 and features.shape == (2, sum(part.shape[1] for part in maps)) and distance == 0
+    assert torch.equal(logits, teacher.classify(maps[-1]))
+    assert torch.equal(features[:, : maps[0].shape[1]], maps[0].mean(dim=(2, 3)))
 
 
 @pytest.mark.parametrize("method", ["dafl", "cudfkd", "cmi", "deepinv"])

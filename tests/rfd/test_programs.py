@@ -19,6 +19,7 @@ from common.training.errors import RunStopped, UserError
 from common.training.journal import read_series
 from common.training.precision import set_backend_flags
 from rfd import run_dfcil
+from rfd.learning.fixed import Joint
 from rfd.main import main
 from tests.helpers import REPOSITORY, assert_same_run
 
@@ -245,6 +246,19 @@ def test_the_logged_accuracy_is_real(whole):
 
 
 # --- the original ABD's program and the scripts ----------------------------------------------------------------------
+
+def test_the_oracle_starts_afresh_on_the_images_of_all_classes_seen(tmp_path, monkeypatch):
+    start_task, seen = Joint.start_task, []
+
+    def recording(learner: Joint, task: int) -> None:
+        start_task(learner, task)
+        counters = [value for name, value in learner.network.state_dict().items() if name.endswith("batches_tracked")]
+        seen.append((task, learner.loader.dataset_size, sum(map(int, counters))))
+
+    monkeypatch.setattr(Joint, "start_task", recording)
+    main(arguments(tmp_path, "--model.method", "joint", "--keep_checkpoints", "none"))
+    assert seen == [(1, 16, 0), (2, 32, 0)]
+
 
 ABD = [
     "--gpuid", "-1", "--dataset", "Sample", "--train_aug", "--rand_split", "--model_type", "resnet", "--model_name",

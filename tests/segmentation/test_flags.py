@@ -98,5 +98,10 @@ def test_every_cell_is_a_row_of_its_script(tmp_path):
     assert plop.batch_size == 24 and plop.overlap and plop.method == "PLOP" and plop.opt_level == "O1"
     assert not calls["seg/rcil-voc-10-1-disjoint"].overlap and calls["seg/rcil-domain-11-1"].lr[1] == 0.004
     assert calls["seg/plop-domain-1-1"].pod_options["switch"]["after"]["factor"] == 0.001
+    five, one = (calls[f"seg/plop-domain-11-{number}"] for number in (5, 1))  # no released script for 11-5 (D19)
+    assert {name for name in vars(five) if getattr(five, name) != getattr(one, name)} == {
+        "cell", "name", "task", "step", "lr", "epochs", "output_dir",
+    }  # fmt: skip
+    assert (five.lr, five.epochs) == (one.lr[:3], one.epochs[:3])
     vdfd = calls["seg/vdfd-1-1"]
     assert vdfd.step == list(range(21)) and vdfd.lr[:2] == [0.02, 0.001] and vdfd.epochs == [50] * 21

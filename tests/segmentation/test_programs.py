@@ -172,6 +172,18 @@ def test_steps_can_be_run_one_by_one(finished, tmp_path):
     assert tested["miou"] == json.loads((finished / "record.json").read_text())["metrics"]["miou"]
 
 
+def test_a_checkpoint_goes_on_after_its_epoch(finished, tmp_path):
+    """D9: with no epoch left nothing is trained; as released, all epochs would begin again."""
+    start = finished / "checkpoints" / "step" / "7-4-camvid_mine_0.pth"
+    first = [*CLASSES[:4], "--overlap", "--method", "MiB", "--name", "mine", "--step", "0", "--ckpt", str(start)]
+    same = {}
+    for epochs in ("1", "2"):
+        main(arguments(tmp_path / epochs, *first, "--epochs", epochs))
+        given, left = (step_files(folder)["7-4-camvid_mine_0.pth"] for folder in (finished, tmp_path / epochs))
+        same[epochs] = all(torch.equal(value, given["model_state"][key]) for key, value in left["model_state"].items())
+    assert same == {"1": True, "2": False}
+
+
 def test_a_first_step_is_taken_over(finished, tmp_path):
     start = finished / "checkpoints" / "step" / "7-4-camvid_mine_0.pth"
     main(arguments(tmp_path, *CLASSES, "--method", "MiB", "--epochs", "1", "--step0_ckpt", str(start)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.backbones.abn import norms_of
 from common.training.errors import UserError
 from common.training.options import RunOptions
 from common.training.precision import Precision
@@ -170,6 +171,15 @@ def test_old_classifiers_may_learn_more_slowly():
     groups = small_learner("FT", COUNTS, lr_old=0.1).optimizer.param_groups
     assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.001, 0.01])
     assert len(small_learner("FT", COUNTS, freeze=True).optimizer.param_groups) == 2
+
+
+def test_fixed_norms_keep_their_affine_parameters_and_move_their_statistics_as_released():
+    learner = small_learner("FT", COUNTS, fix_bn=True)
+    norms = list(norms_of(learner.network))
+    before = [(norm.weight.clone(), norm.running_mean.clone()) for norm in norms]
+    two_steps(learner)
+    for norm, (weight, mean) in zip(norms, before, strict=True):
+        assert torch.equal(norm.weight, weight) and not torch.equal(norm.running_mean, mean)
 
 
 def test_a_frozen_body_stays():
