@@ -17,7 +17,7 @@ from repro.claim_sheets import claims_sheet
 from repro.discrepancy import read_register, register_sheet
 from repro.formats import render
 from repro.registry import Cell, Subproject, select_cells, select_papers
-from repro.speed import FOLDER, read_speed, speed_sheets
+from repro.speed import FOLDER, read_paper, speed_sheets
 from repro.summary_blocks import cost_sheet, papers_sheet, scope_sheet
 from repro.table_sheets import table_sheets
 from repro.tables import collect
@@ -94,10 +94,10 @@ def papers_block(words: Sequence[str], folder: Path, repository: Repository) -> 
 
 def speed_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
     """Kept measurements against the literal formulas; words: PAPER."""
-    shown = FOLDER / f"{repository.paper(words).paper}.json"
-    measurements = read_speed(repository.root / shown, shown)
+    paper = repository.paper(words).paper
+    measurements = read_paper(repository.root, paper)
     if not measurements:
-        return f"Not measured: there is no `{shown.as_posix()}`.\n", []
+        return f"Not measured: there is no `{(FOLDER / paper).as_posix()}.json`.\n", []
     return render(speed_sheets(measurements), "md", folder), []
 
 

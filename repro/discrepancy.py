@@ -70,7 +70,7 @@ class Discrepancy:
         effect: what the difference is expected to change; empty where unknown.
         measured: what was measured of that effect, and where it stands; NOT_MEASURED otherwise.
         switches: flags that choose the other behaviour, with their value if they take one.
-        tests: files below tests/ or benchmarks/, or "file::function".
+        tests: "tests/.../file.py::function", or a file of benchmarks/.
         fixtures: patterns of recorded fixtures that hold our side to the released code.
     """
 

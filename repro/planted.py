@@ -18,6 +18,7 @@ from repro.published import Published
 from repro.readme import find_readmes, update_readmes
 from repro.records import find_problem, load_record, load_records
 from repro.registry import Subproject, read_registry
+from repro.speed import FOLDER
 from repro.status import OUTSIDE, WITHIN, status_of
 from repro.tables import collect, full_runs
 
@@ -45,6 +46,7 @@ def plant_everything(root: Path) -> list[Planted]:
         ("a changed published value", _change_published),
         ("a record whose result was changed everywhere", _change_record),
         ("a record that was taken away", _remove_record),
+        ("a changed measurement of speed", _change_speed),
     ]
     for what, plant in plants:
         with tempfile.TemporaryDirectory() as folder:
@@ -113,6 +115,15 @@ def _change_record(place: Path) -> bool:
 def _remove_record(place: Path) -> bool:
     for path, _ in _kept(place):
         path.unlink()
+        return True
+    return False
+
+
+def _change_speed(place: Path) -> bool:
+    for path in sorted((place / FOLDER).glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["measurements"][0]["rows"][0]["ratio"] *= 1.5
+        path.write_text(json.dumps(content), encoding="utf-8")
         return True
     return False
 

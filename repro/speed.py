@@ -84,6 +84,12 @@ class Measurement:
         return {name: value for name, value in self.options.items() if name != "rounds"}, self.hardware
 
 
+def read_paper(root: Path, paper: str) -> list[Measurement]:
+    """The kept measurements of a paper of a repository; see `read_speed`."""
+    shown = FOLDER / f"{paper}.json"
+    return read_speed(root / shown, shown)
+
+
 def read_speed(path: Path, shown: Path) -> list[Measurement]:
     """The kept measurements of one paper; none if there is no such file.
 

@@ -80,7 +80,7 @@ def table(
 def update_readme(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a table is out of date.")] = False,
 ) -> None:
-    """Regenerate the tables between `<!-- repro:table PAPER -->` and `<!-- /repro:table -->` in README files."""
+    """Regenerate what stands between `<!-- repro:KIND ... -->` and `<!-- /repro:KIND -->` in READMEs and statements."""
     root = repository_root()
     stale, warnings = readme.update_readmes(root, check)
     records.print_warnings(warnings)

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from common.training.errors import UserError
 from common.training.files import write_atomically
 from repro.claim import Verdict, judge_paper
 from repro.claim_sheets import claims_sheet
@@ -20,6 +21,7 @@ from repro.pictures import paper_pictures
 from repro.registry import Subproject
 from repro.report.curves import paper_charts
 from repro.report.provenance import anchor, cell_entries, matrices, run_entries
+from repro.speed import read_paper, speed_sheets
 from repro.status import NOT_RUN, RULE
 from repro.summary_blocks import count_statuses
 from repro.table_sheets import table_sheets
@@ -103,6 +105,7 @@ def _paper(
     charts, chart_warnings = paper_charts(runs, root)
     records = [record for found in runs.records.values() for record in found if record.finished]
     pictures, picture_warnings = paper_pictures(records)
+    speeds, speed_warnings = _speeds(root, subproject.paper)
     done, open_, other = _split(table_sheets(runs, root))
     entries = register.entries if register else ()
     content = {
@@ -122,6 +125,7 @@ def _paper(
         "charts": charts,
         "matrices": matrices(runs, root),
         "pictures": pictures,
+        "speeds": speeds,
         "deviations": register_sheet(register, "Deviations") if register else None,
         "measured": count_measured(entries),
         "claims": _linked(claims_sheet(subproject.paper, "Claims", verdicts, root)) if verdicts else None,
@@ -129,7 +133,15 @@ def _paper(
         "cell_entries": cell_entries(runs, root),
         "run_entries": run_entries(records, root),
     }
-    return content, [*runs.warnings, *claim_warnings, *chart_warnings, *picture_warnings]
+    return content, [*runs.warnings, *claim_warnings, *chart_warnings, *picture_warnings, *speed_warnings]
+
+
+def _speeds(root: Path, paper: str) -> tuple[list[Sheet], list[str]]:
+    """Kept measurements of speed, and a warning if they cannot be read."""
+    try:
+        return speed_sheets(read_paper(root, paper)), []
+    except UserError as error:
+        return [], [f"left out: {error}"]
 
 
 class _RunLink(Link):

@@ -136,5 +136,11 @@ def test_every_switch_test_and_fixture_of_a_paper_exists(subproject):
     assert unknown_switches(register, program_helps(register, REPOSITORY)) == []
 
 
+@pytest.mark.parametrize("subproject", REAL, ids=lambda one: one.paper)
+def test_no_register_names_a_whole_file_of_tests(subproject):
+    named = {test for entry in read_register(REPOSITORY, subproject.paper).entries for test in entry.tests}
+    assert [test for test in named if "::" not in test and not test.startswith("benchmarks/")] == []
+
+
 def test_every_built_paper_has_a_register():
     assert {one.paper for one in REAL} >= {"vdfd", "rfd", "cudfkd", "prompt_distill", "lra"}

@@ -17,8 +17,10 @@ from repro.pictures import find_pictures, kept_folder
 from repro.registry import read_registry
 from repro.report import write_report
 from repro.report.charts import Line, draw_lines, thin
+from repro.speed import keep_speed
 from repro.summary_blocks import count_statuses
 from repro.tables import collect
+from tests.repro.speeds import MEASURED
 
 pytestmark = pytest.mark.unit
 
@@ -116,6 +118,21 @@ def test_shortened_runs_share_neither_table_nor_chart_with_full_ones(page):
     (done,) = re.findall(r'<table id="toy-done".*?</table>', page, re.S)
     (other,) = re.findall(r'<table id="toy-other".*?</table>', page, re.S)
     assert "10.25" in other and "10.25" not in done and "80.60" not in other
+
+
+def test_kept_speeds_are_shown_and_a_damaged_file_is_named(filled):
+    path, subprojects = filled.root / "site/index.html", read_registry(filled.root)
+    keep_speed(filled.root / "results/benchmarks/toy.json", "toy", MEASURED)
+    assert write_report(path, filled.root, subprojects) == []
+    page = path.read_text(encoding="utf-8")
+    (speed,) = re.findall(r'<table id="toy-speed-1".*?</table>', page, re.S)
+    assert "python -m benchmarks.toy: toy network" in speed and "24.3" in speed and "commit 01234567" in page
+    test_every_link_inside_leads_somewhere_and_every_id_is_unique(page)
+    test_it_can_be_read_aloud_and_by_keyboard(page)
+    test_tags_are_closed(page)
+    filled.write("results/benchmarks/toy.json", "{")
+    (warning,) = write_report(path, filled.root, subprojects)
+    assert "results/benchmarks/toy.json: not a readable JSON file" in warning
 
 
 def test_it_needs_no_network(page):

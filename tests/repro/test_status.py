@@ -9,8 +9,10 @@ import pytest
 
 from repro import planted, records, status, tables
 from repro.published import Published
+from repro.speed import keep_speed
 from repro.status import NOT_PUBLISHED, NOT_RUN, WITHIN, prediction_interval, rounding, status_of
 from tests.helpers import REPOSITORY
+from tests.repro.speeds import MEASURED
 
 pytestmark = pytest.mark.audit
 
@@ -89,6 +91,14 @@ def test_planted_numbers_are_caught(written, call):
     code, out, _ = call("table", "--self-test")
     assert code == 0
     assert "NOT CAUGHT" not in out and len(out.splitlines()) == 10
+
+
+def test_a_planted_speed_is_caught(written, call):
+    written.write("work/README.md", "<!-- repro:speed toy -->\n<!-- /repro:speed -->\n")
+    keep_speed(written.root / "results/benchmarks/toy.json", "toy", MEASURED)
+    assert call("readme")[0] == 0
+    code, out, _ = call("table", "--self-test")
+    assert code == 0 and "\ncaught: a changed measurement of speed" in out
 
 
 def test_stale_tables_are_said_first(written, call):
