@@ -9,6 +9,7 @@ Source: XiaorongLi-95/VDFD@2c0dfce agents/agent.py `train_task`, `train_model`, 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -26,6 +27,13 @@ from classification.vdfd.rotation import COPIES, rotate_four_ways
 from classification.vdfd.setting import ClassIncremental, TaskIncremental
 from common.backbones.heads import Backbone
 from common.metrics.accuracy import RunningMean, count_correct
+from common.training.graph import (
+    StepGraph,
+    is_capturable,
+    load_optimizer_state,
+    make_capturable,
+    optimizer_state,
+)
 from common.training.journal import progress_bar
 from common.training.precision import Precision, evaluating
 from common.training.run import Run
@@ -91,6 +99,10 @@ class FineTuning:
         self.loader: BatchSource
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules: list[Schedule] = []
+        self.step_graph = StepGraph(
+            self.compute_step, self.device, enabled=False, guard=self._what_a_capture_fixes, note=run.note
+        )
+        self._modules = list(model.modules())
         self._reset_meters()
         run.register("learner", self)
 
@@ -116,7 +128,27 @@ class FineTuning:
             self.run.save()
 
     def train_step(self, images: Tensor, target: Tensor) -> Tensor:
-        """One optimiser step; returns the loss, a () tensor on the device."""
+        """One optimiser step, its schedules and its log; returns the loss, a () tensor that the next step may reuse."""
+        outputs = self.step_graph(images, target)
+        for schedule in reversed(self.schedules):
+            schedule.step(self.epoch)
+
+        self.run.step += 1
+        terms = {name: value for name, value in outputs.items() if name != "correct"}
+        self.run.log(task=self.task, epoch=self.epoch, **terms)
+        count = len(target) * self.setting.copies
+        self.loss_meter.add(outputs["loss"], count)
+        if "reg" in outputs:
+            self.penalty_meter.add(outputs["reg"], count)
+        self.accuracy_meter.add_sum(100 * outputs["correct"], count)
+        return outputs["loss"]
+
+    def compute_step(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The arithmetic of a step: tensors only, no waiting for the device, so that --fast can capture it.
+
+        Returns:
+            () tensors: the terms of the loss and the number of correct predictions.
+        """
         if self.setting.copies == COPIES:
             images, target = rotate_four_ways(images, target)
         with self.precision.autocast():
@@ -131,19 +163,11 @@ class FineTuning:
 
         clear_gradients(*self.optimizers)
         self.precision.backward(loss, self.optimizers)
-        for optimizer, schedule in zip(reversed(self.optimizers), reversed(self.schedules), strict=True):
+        for optimizer in reversed(self.optimizers):
             self.precision.step(optimizer)  # the hypermodel's before the network's, as released
-            schedule.step(self.epoch)
         self.precision.update()
-
-        self.run.step += 1
-        self.run.log(task=self.task, epoch=self.epoch, **terms)
-        with torch.no_grad():
-            self.loss_meter.add(loss, len(target))
-            if penalty is not None:
-                self.penalty_meter.add(penalty, len(target))
-            self.accuracy_meter.add_sum(100 * count_correct(logits, target), len(target))
-        return loss
+        terms["correct"] = count_correct(logits, target)
+        return {name: value.detach() for name, value in terms.items()}
 
     def evaluate(self, task: int, seen: int) -> float:
         """Test accuracy on one task after `seen` tasks, percent."""
@@ -163,8 +187,22 @@ class FineTuning:
         self.task, self.epoch, self.task_is_done = task, 0, False
         self.loader = self.data.train_loader(task)  # rng: takes the loader's seed
         self.make_optimizers()
-        self.precision.prepare(self.model, self.optimizers)
+        self.prepare_steps()
         self._reset_meters()
+
+    def prepare_steps(self) -> None:
+        """Once new optimisers exist: precision, and with --fast what a captured step needs of them."""
+        self.precision.prepare(self.model, self.optimizers)
+        self.step_graph.reset()
+        if not self.config.fast or self.config.eager:
+            return
+        obstacle = self._obstacle()
+        self.step_graph.enabled = obstacle is None
+        if obstacle is None:
+            for optimizer in self.optimizers:
+                make_capturable(optimizer)
+        else:
+            self.run.note(f"--fast: steps of task {self.task} are not captured as a CUDA graph ({obstacle})")
 
     def make_optimizers(self) -> None:
         """New optimisers for the current task; with --reset_model_opt given, the old one and the new head."""
@@ -255,7 +293,7 @@ class FineTuning:
         if self.task:
             state |= {
                 "loader": self.loader.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "optimizers": [optimizer_state(optimizer) for optimizer in self.optimizers],
                 "schedules": [schedule.state_dict() for schedule in self.schedules],
                 "loss_meter": self.loss_meter.state_dict(),
                 "penalty_meter": self.penalty_meter.state_dict(),
@@ -272,18 +310,34 @@ class FineTuning:
             for task in range(first, state["task"] + 1):
                 self.task = task
                 self.make_optimizers()
-            self.precision.prepare(self.model, self.optimizers)
+            self.prepare_steps()
             self.precision.load_state_dict(state["precision"])
             self.loader = self.data.train_loader(self.task)
             self.loader.load_state_dict(state["loader"])
-            for part, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                part.load_state_dict(saved)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                load_optimizer_state(optimizer, saved)
             for part, saved in zip(self.schedules, state["schedules"], strict=True):
                 part.load_state_dict(saved)
             self.loss_meter.load_state_dict(state["loss_meter"])
             self.penalty_meter.load_state_dict(state["penalty_meter"])
             self.accuracy_meter.load_state_dict(state["accuracy_meter"])
         self.task, self.epoch, self.task_is_done = state["task"], state["epoch"], state["task_is_done"]
+
+    def _obstacle(self) -> str | None:
+        """Why the step cannot be captured; None if it can."""
+        if not self.precision.is_capturable:
+            return "loss scaling decides on the host which steps to skip"
+        others = [type(optimizer).__name__ for optimizer in self.optimizers if not is_capturable(optimizer)]
+        return f"{others[0]} computes on the host" if others else None
+
+    def _what_a_capture_fixes(self) -> Hashable:
+        """Addresses of what learns and whether it does, and the mode of every module."""
+        parameters = [p for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]]
+        return (
+            tuple(map(id, self.optimizers)),
+            tuple((parameter.data_ptr(), parameter.requires_grad) for parameter in parameters),
+            tuple(module.training for module in self._modules),
+        )
 
     def _add_head_group(self, group: dict[str, Any]) -> None:
         optimizer, schedule = self.optimizers[0], self.schedules[0]

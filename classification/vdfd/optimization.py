@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from common.training.errors import UserError
+from common.training.graph import rate_of, set_rate
 
 HEAD_PREFIX = "last"
 UNUSED = ("head.weight", "head.bias")
@@ -112,17 +113,17 @@ class LaggedMultiStep:
 
     def __init__(self, optimizer: torch.optim.Optimizer, milestones: Sequence[int], gamma: float = DECAY) -> None:
         self.optimizer, self.milestones, self.gamma = optimizer, list(milestones), gamma
-        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.base_rates = [rate_of(group) for group in optimizer.param_groups]
 
     def step(self, epoch: int) -> None:
         """Set the rates for the steps after one of epoch `epoch`."""
         factor = self.gamma ** sum(milestone <= epoch for milestone in self.milestones)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = base * factor
+            set_rate(group, base * factor)
 
     def rates(self) -> list[float]:
         """The rates in force, one per group."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
+        return [rate_of(group) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Base rates (the current ones are in the optimiser's state)."""
@@ -163,11 +164,11 @@ class WarmupCosine:
         self.optimizer = optimizer
         self.total_updates, self.warmup_updates = total_updates, warmup_updates
         self.min_lr, self.warmup_lr = min_lr, warmup_lr
-        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.base_rates = [rate_of(group) for group in optimizer.param_groups]
         self.updates = 0
         if warmup_updates > 0:
             for group in optimizer.param_groups:
-                group["lr"] = warmup_lr
+                set_rate(group, warmup_lr)
 
     def restart(self) -> None:
         """Count the updates from 0 again: a new task under the same optimiser."""
@@ -176,7 +177,7 @@ class WarmupCosine:
     def step(self, epoch: int) -> None:
         """Set the rates for the updates after this one; the epoch plays no part."""
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = self._rate(base, self.updates)
+            set_rate(group, self._rate(base, self.updates))
         self.updates += 1
 
     def _rate(self, base: float, update: int) -> float:
@@ -188,7 +189,7 @@ class WarmupCosine:
 
     def rates(self) -> list[float]:
         """The rates in force, one per group."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
+        return [rate_of(group) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Base rates and updates so far (the current rates are in the optimiser's state)."""

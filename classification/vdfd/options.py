@@ -118,3 +118,5 @@ class MethodOptions(RunOptions):
     """images per pass when importance is computed; the result does not depend on it"""
     loader: Literal["auto", "device", "dataloader"] = "auto"
     """images kept on the device, or torch's DataLoader; auto: by the size of the data set"""
+    eager: bool = machine_option(False)
+    """with --fast: launch the kernels of a step one by one, instead of capturing the step as a CUDA graph"""

@@ -111,6 +111,7 @@ class VDFD(FineTuning):
         stored = range(len(self.memory.tasks))
         chosen = stored if self.variant.reg_tasks == "sum" else stored[-1:]
         self.regularised = []
+        self.step_graph.reset()
         for classes in dict.fromkeys(len(self.memory.tasks[position].gw_star) for position in chosen):
             alike = [position for position in chosen if len(self.memory.tasks[position].gw_star) == classes]
             basis, gw_star = self.memory.stacked(alike)

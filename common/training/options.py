@@ -71,7 +71,8 @@ class RunOptions:
     amp_backend: Literal["torch", "apex"] = "torch"
     """apex: use NVIDIA apex, if it can be imported, for --opt_level"""
     fast: bool = False
-    """faster arithmetic on the same mathematics: TF32, channels-last layout, cuDNN autotuning"""
+    """faster arithmetic on the same mathematics: TF32, channels-last layout, cuDNN autotuning; in some papers more, see
+    their READMEs"""
     smoke: bool = False
     """short form on the embedded sample: few classes, images and epochs through the same code"""
 

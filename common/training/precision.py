@@ -43,6 +43,11 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=_DTYPES[self.name])
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether a step in this precision may be captured as a CUDA graph: not with loss scaling, nor with apex."""
+        return self.name != "fp16" and self._apex is None
+
     def prepare(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Once new optimisers exist: let NVIDIA apex patch them and the model; torch's own precision needs nothing."""
         if self._apex is not None:
