@@ -13,8 +13,10 @@ import pytest
 from classification.task_incremental.main_swin import get_config, main
 from common.backbones import registry
 from common.backbones.swin_vdfd import SwinTransformer
+from common.training import graph
 from common.training.errors import UserError
 from tests.classification.runs import differs, learner_state, run_in_pieces
+from tests.common.training.operation_recorder import OperationRecorder
 from tests.helpers import REPOSITORY, assert_same_run
 
 ORIGINAL_DEFAULTS = {
@@ -150,3 +152,13 @@ def test_the_row_in_its_short_form(tmp_path):
     (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert record["cell"] == "vdfd/ti-subimagenet-10-swin" and record["method"] == "VDFDSwin"
     assert "smoke" in record["labels"] and record["status"] == "finished"
+
+
+def test_captured_steps_draw_and_train_like_eager_ones(tmp_path, monkeypatch):
+    """With dropped branches, which draw random numbers inside the step, and rates that change at every update."""
+    recorders = []
+    monkeypatch.setattr(graph, "backend_for", lambda device: recorders.append(OperationRecorder()) or recorders[-1])
+    for name, more in (("eager", ["--eager"]), ("fast", [])):
+        main([*TINY, "--fast", *more, "--output_dir", str(tmp_path / name)])
+    assert_same_run(tmp_path / "eager", tmp_path / "fast")
+    assert recorders[0].captures == 0 and recorders[1].captures == 2 and recorders[1].replays > 0
