@@ -154,6 +154,7 @@ def test_the_row_in_its_short_form(tmp_path):
     assert "smoke" in record["labels"] and record["status"] == "finished"
 
 
+@pytest.mark.smoke
 def test_captured_steps_draw_and_train_like_eager_ones(tmp_path, monkeypatch):
     """With dropped branches, which draw random numbers inside the step, and rates that change at every update."""
     recorders = []
