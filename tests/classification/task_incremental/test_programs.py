@@ -61,7 +61,10 @@ def test_kill_9_at_three_random_moments_and_resume(unbroken, tmp_path):
         saves_to_wait, last = moments.randint(1, 9), None
         while saves_to_wait and process.poll() is None:
             newest = folder / "checkpoint.pt"
-            stamp = newest.stat().st_mtime_ns if newest.exists() else None
+            try:
+                stamp = newest.stat().st_mtime_ns
+            except FileNotFoundError:  # before the first save, or between the two renames of a save
+                stamp = last
             saves_to_wait -= stamp != last
             last = stamp
             time.sleep(0.0005)
