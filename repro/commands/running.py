@@ -65,6 +65,11 @@ def run(
     folder = out or root / "outputs"
     planned = jobs.plan(chosen, parse_seeds(seeds), root, folder, smoke, extra, _known_memory(root))
     if skip_kept:
+        if smoke or extra:
+            raise UserError(
+                f"--skip-kept with {'--smoke' if smoke else 'flags after --'}: results/ holds runs of the scripts as they "
+                "are, which are no reason to leave out others; leave --skip-kept away"
+            )
         kept = {(record.cell, record.content["seed"]) for record in _kept(root) if not record.changed}
         left_out = [job for job in planned if (job.cell.id, job.seed) in kept]
         records.print_warnings(f"left out: {job.name}: results/ holds a run of it" for job in left_out)

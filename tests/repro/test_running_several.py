@@ -123,3 +123,10 @@ def test_kept_runs_can_be_left_out(scripted, call):
     assert code == 0 and "# 2 of 2 runs are open" in out
     assert "left out: toy/full, seed 1: results/ holds a run of it" in err
     assert "# 3 of 3 runs are open" in call("run", "toy/full", "--seeds", "0,1,2", "--dry-run")[1]
+
+
+@pytest.mark.parametrize("other", [("--smoke",), ("--", "--fast")])
+def test_kept_runs_do_not_replace_runs_of_another_form(scripted, call, other):
+    scripted.record("kept", seed=1)
+    code, _, err = call("run", "toy/full", "--skip-kept", "--dry-run", *other)
+    assert code == 2 and "--skip-kept with" in err and other[0] in err
