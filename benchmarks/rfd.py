@@ -2,6 +2,7 @@
 
     python -m benchmarks.rfd                      # the published sizes: CIFAR-100, ResNet-32, batch 128; minutes
     python -m benchmarks.rfd --fast               # our side as --fast has it
+    python -m benchmarks.rfd --fast --precision bf16    # and in lower precision: no longer the identical mathematics
     python -m benchmarks.rfd --blocks 2 --batch 32 --gen_width 16 --rounds 3
     python -m benchmarks.rfd --device cuda
     python -m benchmarks.rfd --save               # keeps the result for the README; so with --fast, beside it
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -73,6 +74,8 @@ class BenchmarkOptions(SaveOptions):
     """cpu or cuda"""
     fast: bool = False
     """our side as --fast has it: merged doubling, folded norms, fused optimisers, channels-last layout, TF32"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """number format of our side's forward passes; the literal step is in fp32 whatever it is"""
 
 
 class TwoTasks:
@@ -133,7 +136,7 @@ def measure(options: BenchmarkOptions) -> dict[str, tuple[float, float]]:
     set_backend_flags(options.fast)
     found: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        config = RunOptions(output_dir=folder, fast=options.fast)
+        config = RunOptions(output_dir=folder, fast=options.fast, precision=options.precision)
         with Run(config, method="RFD", paper="rfd", device=device, seed=0, quiet=True) as run:
             learner = build_learner(options, run, Precision(config, device))
             inversion = learner.inversion
@@ -191,6 +194,13 @@ def rows_of(found: dict[str, tuple[float, float]]) -> list[Row]:
     return [Row(name, ours, literal, literal / ours) for name, (ours, literal) in pairs.items()]
 
 
+def number_format(options: BenchmarkOptions) -> str:
+    """What the two sides compute in."""
+    if options.precision != "fp32":
+        return f"ours in {options.precision} (torch.amp), the literal step in float32: not identical mathematics"
+    return "TF32 where the device has it" if options.fast else "float32"
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure everything, print one table, keep it if asked."""
     options = parse_config(BenchmarkOptions, argv, __doc__.splitlines()[0])
@@ -202,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     report(
         "rfd", "rfd", options, begun, rows_of(found), device=options.device,
         title=f"RFD, ResNet-{6 * options.blocks + 2}, batch {options.batch}, {options.classes} old and "
-        f"{options.classes} new classes, {'TF32 where the device has it' if options.fast else 'float32'}",
+        f"{options.classes} new classes, {number_format(options)}",
         method=f"Least {clock} seconds of {options.rounds} rounds, in turns",
     )  # fmt: skip
 

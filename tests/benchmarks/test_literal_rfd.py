@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from benchmarks.literal_rfd import literal_generator_step
-from benchmarks.rfd import EPOCHS, FINETUNING_EPOCHS, BenchmarkOptions, build_learner, literal_step
+from benchmarks.rfd import (
+    EPOCHS,
+    FINETUNING_EPOCHS,
+    BenchmarkOptions,
+    build_learner,
+    literal_step,
+    number_format,
+)
 from rfd.parity.building import temporary_run
 
 pytestmark = pytest.mark.unit
@@ -51,3 +58,9 @@ def test_both_generator_steps_have_the_same_loss(fast):
         for _ in range(2):
             expected = literal_generator_step(other.generator, other.teacher, optimizer, noise)
             assert inversion.train_step(noise)["total"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_lower_precision_is_never_called_identical():
+    assert number_format(SMALL) == "float32"
+    told = number_format(dataclasses.replace(SMALL, fast=True, precision="bf16"))
+    assert "ours in bf16" in told and "not identical mathematics" in told
