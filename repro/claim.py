@@ -40,6 +40,7 @@ class Claim:
         metric: key in run records; empty for a code claim.
         direction: "higher" or "lower": how the first cell of each pair should stand to the second.
         pairs: cells to compare.
+        same_data: keys of the records' `data` that must agree between the runs of a pair.
         tests, fixtures: evidence of a code claim.
     """
 
@@ -50,6 +51,7 @@ class Claim:
     metric: str = ""
     direction: str = "higher"
     pairs: tuple[tuple[str, str], ...] = ()
+    same_data: tuple[str, ...] = ("sha256",)
     tests: tuple[str, ...] = ()
     fixtures: tuple[str, ...] = ()
 
@@ -118,7 +120,7 @@ def _read_claim(entry: Any, shown: str, subproject: Subproject) -> Claim:
     name = entry.get("id", "without id") if isinstance(entry, dict) else "?"
     place = f"{shown}, claim {name!r}"
     texts = ("id", "statement", "source", "scale", "metric", "direction")
-    lists = ("pairs", "tests", "fixtures")
+    lists = ("pairs", "same_data", "tests", "fixtures")
     table = CheckedTable(entry, place, {**dict.fromkeys(texts, str), **dict.fromkeys(lists, list)})
     for key in ("id", "statement", "source"):
         table.get(key)
@@ -134,6 +136,8 @@ def _read_claim(entry: Any, shown: str, subproject: Subproject) -> Claim:
                 raise UserError(f"{place}: there is no cell {cell!r}")
             if metric not in metrics_of[cell]:
                 raise UserError(f"{place}: cell {cell!r} has no metric {metric!r}")
+    if "same_data" in table.content and not table.get("same_data"):
+        raise UserError(f"{place}: same_data names no key; leave it out for the data's hash")
     has_pairs, has_code = bool(table.get("pairs", [])), bool(table.get("tests", []) or table.get("fixtures", []))
     if has_pairs == has_code:
         raise UserError(f"{place}: give either pairs of cells, or tests and fixtures")
@@ -169,7 +173,7 @@ def judge(claim: Claim, records: Iterable[Record]) -> tuple[Verdict, list[str]]:
             values = [number(run.metrics, claim.metric) for run in runs]
             if None in values:
                 warnings.append(f"{claim.id}: seed {seed} of {' and '.join(pair)} lacks {claim.metric}")
-            elif runs[0].content["data"].get("sha256") != runs[1].content["data"].get("sha256"):
+            elif any(runs[0].content["data"].get(key) != runs[1].content["data"].get(key) for key in claim.same_data):
                 warnings.append(f"{claim.id}: seed {seed} of {' and '.join(pair)} saw different data")
             else:
                 differences.append(Difference(pair, seed, values[0] - values[1], runs))

@@ -67,8 +67,8 @@ def run(
     if skip_kept:
         if smoke or extra:
             raise UserError(
-                f"--skip-kept with {'--smoke' if smoke else 'flags after --'}: results/ holds runs of the scripts as they "
-                "are, which are no reason to leave out others; leave --skip-kept away"
+                f"--skip-kept with {'--smoke' if smoke else 'flags after --'}: results/ holds runs of the scripts as "
+                "they are, which are no reason to leave out others; leave --skip-kept away"
             )
         kept = {(record.cell, record.content["seed"]) for record in _kept(root) if not record.changed}
         left_out = [job for job in planned if (job.cell.id, job.seed) in kept]

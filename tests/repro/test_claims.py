@@ -146,6 +146,21 @@ def test_runs_on_different_data_are_not_compared(claimed):
     assert verdict.status == NOT_RUN and "different data" in warnings[0]
 
 
+def test_what_must_agree_of_the_data_can_be_named(claimed):
+    path = claimed.root / "repro" / "claims" / "toy.toml"
+    path.write_text(path.read_text() + 'same_data = ["name", "test_images"]\n')
+    data = {"name": "Toy", "copy": "original", "test_images": 10}
+    add(claimed, "toy/full", 0, 60.0, data={**data, "sha256": "1"})
+    add(claimed, "toy/contradicted", 0, 50.0, data={**data, "sha256": "2"})
+    add(claimed, "toy/full", 1, 60.0, data={**data, "sha256": "1"})
+    add(claimed, "toy/contradicted", 1, 50.0, data={**data, "test_images": 9, "sha256": "2"})
+    verdict, warnings = judge(claimed)
+    assert verdict.mean == 10.0 and len(verdict.differences) == 1 and "seed 1" in warnings[0]
+    path.write_text(path.read_text().replace('["name", "test_images"]', "[]"))
+    with pytest.raises(UserError, match="names no key"):
+        judge(claimed)
+
+
 def test_records_outside_results_do_not_count(claimed):
     claimed.record("x", folder="outputs/x", cell="toy/full")
     claimed.record("y", cell="toy/contradicted")
