@@ -96,9 +96,7 @@ def both(
         test = TestImages(torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.int64), 1)
         precision = Precision(config, CPU)
         with Run(config, method=AGENTS[agent], paper="lra", device=CPU, seed=0, write_every=100, quiet=True) as run:
-            loop = AdversarialDistillation(
-                config, teacher, student, generator, replay, noise, test, precision, run
-            )
+            loop = AdversarialDistillation(config, teacher, student, generator, replay, noise, test, precision, run)
             loop.iteration = 1
             yield loop, literal
 

@@ -76,9 +76,7 @@ def build_config(options: BenchmarkOptions, method: str, **changes: Any) -> Segm
     return with_preset(config)
 
 
-def build_steps(
-    options: BenchmarkOptions, method: str, plain_norms: bool = False
-) -> tuple[SegLearner, LiteralStep]:
+def build_steps(options: BenchmarkOptions, method: str, plain_norms: bool = False) -> tuple[SegLearner, LiteralStep]:
     """Both ways, with equal weights and modes.
 
     Args:
@@ -155,9 +153,11 @@ def build_penalties(options: BenchmarkOptions) -> tuple[Callable[[], Tensor], Ca
         return run
 
     ours = differentiate(lambda: regularizer.penalty(network))
-    return ours, differentiate(
-        lambda: literal_penalty(network, regularizer.hypermodel, saved, config.epsilons)
-    ), network
+    return (
+        ours,
+        differentiate(lambda: literal_penalty(network, regularizer.hypermodel, saved, config.epsilons)),
+        network,
+    )
 
 
 def measure(options: BenchmarkOptions, rows: list[Row]) -> None:

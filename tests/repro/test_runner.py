@@ -16,6 +16,7 @@ from repro.runner import exit_code_of, plan, run_jobs
 
 pytestmark = pytest.mark.unit
 
+
 def calls(repository, cell: str, seed: int = 0, out: str = "outputs") -> list[str]:
     path = repository.root / out / cell / f"seed{seed}" / "calls.txt"
     return path.read_text().splitlines() if path.exists() else []
