@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +49,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert (one / "series.jsonl").read_text() == (other / "series.jsonl").read_text()
     records = [json.loads((folder / "record.json").read_text()) for folder in (one, other)]
     assert records[0]["metrics"] == records[1]["metrics"] and records[0]["steps"] == records[1]["steps"]
+
+
+def wait_for_saves(process: subprocess.Popen, folder: Path, saves: int) -> None:
+    """Return once a running program has written `saves` checkpoints into its folder, or has ended."""
+    last = None
+    while saves and process.poll() is None:
+        try:
+            stamp = (folder / "checkpoint.pt").stat().st_mtime_ns
+        except FileNotFoundError:  # before the first save, or between the two renames of a save
+            stamp = last
+        saves -= stamp != last
+        last = stamp
+        time.sleep(0.0005)

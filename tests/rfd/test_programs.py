@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from common.training.precision import set_backend_flags
 from rfd import run_dfcil
 from rfd.learning.fixed import Joint
 from rfd.main import main
-from tests.helpers import REPOSITORY, assert_same_run
+from tests.helpers import REPOSITORY, assert_same_run, wait_for_saves
 
 pytestmark = pytest.mark.smoke
 
@@ -96,13 +95,7 @@ def test_kill_9_at_a_random_moment_and_resume(whole, tmp_path):
     command = [sys.executable, "-u", "main.py", *arguments(tmp_path, "--checkpoint_interval", "0")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    saves_to_wait, last = moments.randint(1, 6), None
-    while saves_to_wait and process.poll() is None:
-        newest = tmp_path / "checkpoint.pt"
-        stamp = newest.stat().st_mtime_ns if newest.exists() else None
-        saves_to_wait -= stamp != last
-        last = stamp
-        time.sleep(0.0005)
+    wait_for_saves(process, tmp_path, moments.randint(1, 6))
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True)
@@ -246,6 +239,7 @@ def test_the_logged_accuracy_is_real(whole):
 
 
 # --- the original ABD's program and the scripts ----------------------------------------------------------------------
+
 
 def test_the_oracle_starts_afresh_on_the_images_of_all_classes_seen(tmp_path, monkeypatch):
     start_task, seen = Joint.start_task, []

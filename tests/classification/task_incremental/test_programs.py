@@ -17,7 +17,7 @@ import torch
 from classification.task_incremental.main import main
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
-from tests.helpers import REPOSITORY, assert_same_run
+from tests.helpers import REPOSITORY, assert_same_run, wait_for_saves
 
 pytestmark = pytest.mark.smoke
 
@@ -58,16 +58,7 @@ def test_kill_9_at_three_random_moments_and_resume(unbroken, tmp_path):
         process = subprocess.Popen(
             command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        saves_to_wait, last = moments.randint(1, 9), None
-        while saves_to_wait and process.poll() is None:
-            newest = folder / "checkpoint.pt"
-            try:
-                stamp = newest.stat().st_mtime_ns
-            except FileNotFoundError:  # before the first save, or between the two renames of a save
-                stamp = last
-            saves_to_wait -= stamp != last
-            last = stamp
-            time.sleep(0.0005)
+        wait_for_saves(process, folder, moments.randint(1, 9))
         time.sleep(moments.random() * 0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
