@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,7 @@ class Start:
 def start() -> Start:
     """Now."""
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Start(date, round(os.getloadavg()[0], 2), describe_code_without_results())
+    return Start(date, round(os.getloadavg()[0], 2), describe_code())
 
 
 def report(
@@ -102,12 +101,3 @@ def command_of(program: str, options: SaveOptions) -> str:
             values = [] if isinstance(value, bool) else value if isinstance(value, list) else [value]
             words += [f"--{field.name}", *map(str, values)]
     return " ".join(words)
-
-
-def describe_code_without_results() -> dict[str, Any]:
-    """As in run records; what earlier benchmarks have kept below results/ is no change of the code."""
-    code = describe_code()
-    if code["dirty"]:
-        command = ["git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":(exclude)results"]
-        code["dirty"] = bool(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-    return code

@@ -26,12 +26,20 @@ def run_id(cell: str | None, method: str, seed: int, config: dict[str, Any]) -> 
     return f"{name}-s{seed}-{digest}"
 
 
-def describe_code() -> dict[str, Any]:
-    """Commit of the checkout that this package lies in, and whether its tree was changed; None without git."""
-    root = Path(__file__).resolve().parents[2]
+def describe_code(root: Path | None = None) -> dict[str, Any]:
+    """Commit of a checkout, and whether its code was changed; None without git.
+
+    Texts, tests and kept results are no code: no program of a run reads them, and the audit desk writes some of them
+    while runs go on.
+
+    Args:
+        root: the checkout; default: the one that this package lies in.
+    """
+    root = root or Path(__file__).resolve().parents[2]
+    aside = [f":(exclude,top){path}" for path in ("*.md", "tests", "results")]
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
-        dirty = bool(_git(root, "status", "--porcelain").strip())
+        dirty = bool(_git(root, "status", "--porcelain", "--", ".", *aside).strip())
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": dirty}

@@ -166,3 +166,18 @@ def test_the_backend_settings_are_recorded() -> None:
             }
     finally:
         cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+
+
+def test_texts_tests_and_results_are_no_changed_code(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c", *words], check=True)
+
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("one = 1\n")
+    git("add", "."), git("commit", "-qm", "one")
+    for path in ("README.md", "paper/README.md", "tests/test_x.py", "results/x/record.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("text")
+    assert not record.describe_code(tmp_path)["dirty"]
+    (tmp_path / "paper" / "code.py").write_text("two = 2\n")
+    assert record.describe_code(tmp_path)["dirty"]
