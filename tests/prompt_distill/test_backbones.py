@@ -13,7 +13,7 @@ from common.training.errors import UserError
 from prompt_distill import backbones
 from prompt_distill.backbones import PAIR_SIZES, TIMM_SIZES, load_backbone, read_card, read_weights
 from prompt_distill.pretrain import MAX_BYTES, main
-from prompt_distill.vit import ViTSize, build_vit
+from prompt_distill.vit import ViTSize, build_vit, forward_tokens
 
 pytestmark = pytest.mark.unit
 
@@ -136,3 +136,16 @@ def test_pretraining_writes_weights_and_card_that_load(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(UserError, match="belongs to other weights"):
         read_card(path)
+
+
+def test_lower_precision_on_a_cpu_stays_near_the_full_one_forwards_and_backwards(small):
+    images = torch.randn(4, 3, 32, 32)
+    found = []
+    for lower in (False, True):
+        small.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            last = forward_tokens(small, images).last
+        last.float().square()[:, 0, :4].sum().backward()
+        found.append((last.detach().float(), small.blocks[0].attn.qkv.weight.grad.clone()))
+    for full, half in zip(*found, strict=True):
+        assert 0 < (full - half).norm() < 0.03 * full.norm()
