@@ -91,7 +91,13 @@ TASKS: dict[str, dict[str, list[list[int]]]] = {
         "1-1": _sizes(*[1] * 21),
     },
     "cityscape": {"offline": _sizes(20), "10-9": _sizes(11, 9)},
-    "camvid": {"offline": _sizes(12), "5-3": _sizes(6, 3, 3), "7-4": _sizes(8, 4), "7-2": _sizes(8, 2, 2), "7-1": _sizes(8, 1, 1, 1, 1)},
+    "camvid": {
+        "offline": _sizes(12),
+        "5-3": _sizes(6, 3, 3),
+        "7-4": _sizes(8, 4),
+        "7-2": _sizes(8, 2, 2),
+        "7-1": _sizes(8, 1, 1, 1, 1),
+    },
     "camvid_domain": {"offline": _sizes(4), "2-1": _sizes(2, 1, 1), "1-1": _sizes(1, 1, 1, 1)},
 }
 """Data set -> protocol -> steps. The papers' "15-1" of VOC is 15-5s (D10)."""
