@@ -12,7 +12,7 @@ from common.training.files import write_atomically
 from repro.pictures import MOST_BYTES, find_pictures, kept_folder
 from repro.records import Record, load_record
 
-COMPRESS_ABOVE_BYTES = 256 * 1024
+COMPRESS_ABOVE_BYTES = 16 * 1024
 
 
 def keep_record(path: Path, root: Path) -> list[Path]:
