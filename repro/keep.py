@@ -9,17 +9,17 @@ from typing import Any
 
 from common.training.errors import UserError
 from common.training.files import write_atomically
-from repro.pictures import MOST_BYTES, find_pictures, kept_folder
+from repro.pictures import MOST_BYTES, MOST_PER_RUN, find_pictures, kept_folder
 from repro.records import Record, load_record
 
 COMPRESS_ABOVE_BYTES = 16 * 1024
 
 
-def keep_record(path: Path, root: Path) -> list[Path]:
+def keep_record(path: Path, root: Path, pictures: int = MOST_PER_RUN) -> list[Path]:
     """Copy a finished record and its series into <root>/results/<paper>/.
 
-    The series is renamed to <run_id>.series.jsonl, and compressed if it is large; the run's newest pictures are taken
-    along, for the report.
+    The series is renamed to <run_id>.series.jsonl, and compressed if it is large; the run's newest pictures, at most
+    so many, are taken along, for the report.
 
     Returns:
         The files that belong to the kept record (also when they were there already).
@@ -49,7 +49,7 @@ def keep_record(path: Path, root: Path) -> list[Path]:
         files[folder / content["series"]] = series
     files[folder / f"{record.run_id}.json"] = (json.dumps(content, indent=1) + "\n").encode()
     kept = Record(folder / f"{record.run_id}.json", content)
-    for picture in find_pictures(record):
+    for picture in find_pictures(record, pictures):
         if record.path.name == "record.json" and picture.stat().st_size <= MOST_BYTES:
             files[kept_folder(kept) / picture.relative_to(record.path.parent)] = picture.read_bytes()
     for target, data in files.items():

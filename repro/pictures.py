@@ -47,7 +47,7 @@ def find_pictures(record: Record, most: int = MOST_PER_RUN) -> list[Path]:
         folders = [kept_folder(record) / name for name in FOLDERS]
     found = []
     for folder in folders:
-        found += sorted(folder.rglob("*.png"))[-most:] if folder.is_dir() else []
+        found += sorted(folder.rglob("*.png"))[-most:] if most and folder.is_dir() else []
     return found
 
 

@@ -14,6 +14,7 @@ from repro import compare as comparing
 from repro import formats, logs, planted, readme, records, table_sheets, tables, unanswered
 from repro.commands import Format, Paper, Records, app, examples, existing_folders, warn, write
 from repro.keep import keep_record, machine_paths
+from repro.pictures import MOST_PER_RUN
 from repro.registry import read_registry, repository_root, select_papers
 
 
@@ -92,15 +93,18 @@ def update_readme(
 
 
 @app.command(epilog=examples("repro keep outputs/vdfd/ti-cifar100-10/seed0/record.json"))
-def keep(record: Annotated[Path, typer.Argument(help="record.json of a finished run, or its folder.")]) -> None:
-    """Copy a finished run's record and series into results/<paper>/, where the tables find them."""
+def keep(
+    record: Annotated[Path, typer.Argument(help="record.json of a finished run, or its folder.")],
+    pictures: Annotated[int, typer.Option(min=0, help="Newest pictures to take along, at most.")] = MOST_PER_RUN,
+) -> None:
+    """Copy a finished run's record, series and newest pictures into results/<paper>/, where the tables find them."""
     root = repository_root()
     loaded = records.load_record(record)
     records.print_warnings(
         f"{place} holds the path of a machine; run with relative paths to keep it out"
         for place in machine_paths(loaded.content)
     )
-    for path in keep_record(record, root):
+    for path in keep_record(record, root, pictures):
         print(f"kept: {path.relative_to(root)}")
 
 

@@ -20,7 +20,7 @@ desk() {
     row="$1"; shift
     program --cell "seg/desk-$row" --gpuid $GPUID --seed "$SEED" --data_root "$DATAROOT" --output_dir "$OUT/desk-$row" \
         --name "desk-$row" --backbone resnet14 --width 16 --head_width 64 --no_pretrained --output_stride 8 --pooling 16 \
-        --crop_size 128 --batch_size 8 --num_workers 0 --val_interval 20 --sample_num 3 "$@"
+        --crop_size 128 --batch_size 8 --num_workers 0 --val_interval 20 --sample_num 1 "$@"
 }
 
 # classes ROW flags... : 6 + 3 + 3 classes, background included

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from repro.keep import COMPRESS_ABOVE_BYTES
+from repro.pictures import PNG
 from repro.records import load_record, read_series
 
 pytestmark = pytest.mark.unit
@@ -80,6 +81,17 @@ def test_keep_takes_the_newest_pictures_along(repository, call):
     kept = sorted((repository.root / "results/toy").rglob("*.png"))
     assert [path.name for path in kept] == ["epoch_2.png", "epoch_4.png"]
     assert kept[0].parent.name == "images" and kept[0].parent.parent.name == "a-s0-1.pictures"
+
+
+def test_keep_can_leave_pictures_out(repository, call):
+    folder = planted_run(repository, "a")
+    (folder / "images").mkdir()
+    for step in range(3):
+        (folder / f"images/epoch_{step}.png").write_bytes(PNG + bytes([step]))
+    assert call("keep", folder, "--pictures", 0)[0] == 0
+    assert not list((repository.root / "results").rglob("*.png"))
+    assert call("keep", folder, "--pictures", 1)[0] == 0
+    assert [path.name for path in (repository.root / "results").rglob("*.png")] == ["epoch_2.png"]
 
 
 def test_keep_warns_of_machine_paths(repository, call):
