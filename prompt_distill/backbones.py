@@ -37,8 +37,8 @@ TIMM_SIZES = {
     "vit_large_patch16_224": ViTSize(1024, 24, 16),
 }
 PAIR_SIZES = {
-    "vit_pair_teacher": ViTSize(192, 6, 6, image=32, patch=8),
-    "vit_pair_student": ViTSize(96, 6, 3, image=32, patch=8),
+    "vit_pair_teacher": ViTSize(128, 6, 4, image=32, patch=8),
+    "vit_pair_student": ViTSize(64, 6, 2, image=32, patch=8),
 }
 """The pair for desks; weights and cards lie in `pair/` once `python -m prompt_distill.pretrain` has made them."""
 

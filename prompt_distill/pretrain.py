@@ -34,7 +34,7 @@ from common.training.device import choose_device
 from common.training.errors import UserError, command_line
 from common.training.files import write_atomically, write_json
 from common.training.journal import progress_bar
-from common.training.options import RunOptions, as_dict, machine_option, parse_config
+from common.training.options import RunOptions, as_dict, is_machine_option, machine_option, parse_config
 from common.training.precision import Precision, evaluating, set_backend_flags
 from common.training.run import Run
 from common.training.seeding import draw_seed, seed_everything
@@ -273,12 +273,22 @@ def write_pair_file(
         "input": "32x32 RGB, normalised to mean 0.5, std 0.5",
         "format": "safetensors, float16, names of timm's VisionTransformer without a head",
         "test_accuracy_percent": round(metrics["accuracy"], 2),
-        "command": "python -m prompt_distill.pretrain --name " + name,
+        "command": rebuild_command(config, name),
         "config": {key: value for key, value in as_dict(config).items() if key not in ("output_dir", "pair_folder")},
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_json(path.with_suffix(".json"), card)
     return path
+
+
+def rebuild_command(config: PretrainOptions, name: str) -> str:
+    """The command that trains a network again: its name and every flag that differs from its default and matters."""
+    words = ["python -m prompt_distill.pretrain", "--name", name]
+    for flag, default in as_dict(PretrainOptions()).items():
+        value = as_dict(config)[flag]
+        if flag != "name" and value != default and not is_machine_option(PretrainOptions, flag):
+            words += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
+    return " ".join(words)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ set -eu
 GPUID="${GPUID:--1}"
 . "$(dirname "$0")/rows.sh"
 
-# pools for five tasks in 96 dimensions; the backbones have six blocks
+# pools for five tasks in 64 dimensions; the backbones have six blocks
 prompts() {
     case "$1" in
         coda) echo "--learner_name CODAPrompt --prompt_param 50 8 0.0" ;;

@@ -41,5 +41,3 @@ def differs(one: Path, other: Path) -> bool:
     """Whether the final weights of two runs of the same network differ."""
     first, second = model_state(one), model_state(other)
     return any(not torch.equal(first[key], second[key]) for key in first)
-
-

@@ -132,6 +132,9 @@ def test_pretraining_writes_weights_and_card_that_load(tmp_path, monkeypatch):
     assert card["trained_on"] == "Sample classes 18 to 19" and card["not_seen"] == "classes 0 to 17"
     assert card["test_accuracy_percent"] == round(metrics["vit_pair_student"]["accuracy"], 2)
     assert str(tmp_path) not in json.dumps(card)
+    assert card["command"].startswith("python -m prompt_distill.pretrain --name vit_pair_student --")
+    assert all(f" {flag}" in card["command"] for flag in ("--smoke", "--dataset Sample", "--epochs 1", "--warmup 0"))
+    assert "--gpuid" not in card["command"] and "--seed" not in card["command"]
     assert "Sample classes 18 to 19" in load_backbone("vit_pair_student").source
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(UserError, match="belongs to other weights"):
