@@ -15,7 +15,7 @@ from PIL import Image, ImageStat
 
 from repro.pictures import find_pictures, kept_folder
 from repro.registry import read_registry
-from repro.report import write_report
+from repro.report import rich, write_report
 from repro.report.charts import Line, draw_lines, thin
 from repro.speed import keep_speed
 from repro.summary_blocks import count_statuses
@@ -235,6 +235,24 @@ def test_pictures_of_runs_are_found_beside_the_record_or_in_the_run(filled):
     record = load_record(run)
     assert [path.name for path in find_pictures(record, 2)] == ["epoch_0003.png", "epoch_0004.png"]
     assert kept_folder(record).name == "loose.pictures"
+
+
+def test_many_pictures_are_folded(filled):
+    runs = [path.stem for path in (filled.root / "results/toy").glob("*.json")]
+    for run in runs:
+        folder = filled.root / f"results/toy/{run}.pictures/images"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(3):
+            (folder / f"epoch_{number:04d}.png").write_bytes(png())
+    path = filled.root / "report.html"
+    write_report(path, filled.root, read_registry(filled.root))
+    rest = 3 * len(runs) - 12
+    shown, folded = path.read_text(encoding="utf-8").split(f"{rest} more pictures</summary>")
+    assert rest > 0 and shown.count("<img ") == 12 and folded.count("<img ") == rest
+
+
+def test_notes_and_cells_show_code_as_code():
+    assert rich("see `--compat paper` <b>") == "see <code>--compat paper</code> &lt;b&gt;"
 
 
 # --- charts ----------------------------------------------------------------------------------------------------------
