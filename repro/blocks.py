@@ -6,6 +6,7 @@ returns Markdown that ends with a line break, and warnings about records.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from repro.claim import judge_paper
 from repro.claim_sheets import claims_sheet
 from repro.discrepancy import read_register, register_sheet
 from repro.formats import render
+from repro.pictures import FOLDERS, find_pictures
 from repro.registry import Cell, Subproject, select_cells, select_papers
 from repro.speed import FOLDER, read_paper, speed_sheets
 from repro.summary_blocks import cost_sheet, papers_sheet, scope_sheet
@@ -101,6 +103,26 @@ def speed_block(words: Sequence[str], folder: Path, repository: Repository) -> t
     return render(speed_sheets(measurements), "md", folder), []
 
 
+def pictures_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
+    """Kept pictures of every cell, from its first record that has some; words: PAPER [CELL PATTERN...]."""
+    subproject = repository.paper(words)
+    cells = select_cells([subproject], words[1:]) if words[1:] else subproject.cells
+    runs = collect(subproject, repository.root)
+    lines = []
+    for cell in cells:
+        found = [(record, find_pictures(record)) for record in runs.records[cell.id] if record.finished]
+        record, pictures = next((pair for pair in found if pair[1]), (None, []))
+        images = [
+            f"![{path.stem.replace('_', ' ')}]({Path(os.path.relpath(path, folder)).as_posix()})" for path in pictures
+        ]
+        if record is not None:
+            lines.append(f"| {cell.id} | {record.content['seed']} | {' '.join(images)} |\n")
+    if not lines:
+        return "No pictures are kept.\n", runs.warnings
+    shown = next(shows for name, shows in FOLDERS.items() if any(f"/{name}/" in line for line in lines))
+    return f"| cell | seed | {shown} |\n| --- | --- | --- |\n" + "".join(lines), runs.warnings
+
+
 BLOCKS: dict[str, Block] = {
     "table": table_block,
     "deviations": deviations_block,
@@ -110,4 +132,5 @@ BLOCKS: dict[str, Block] = {
     "artefacts": artefacts_block,
     "papers": papers_block,
     "speed": speed_block,
+    "pictures": pictures_block,
 }

@@ -9,6 +9,7 @@ import statistics
 
 import pytest
 
+from repro.pictures import PNG
 from repro.records import find_problem, load_records
 from repro.registry import read_registry
 from repro.tables import collect, full_runs, other_runs
@@ -217,6 +218,24 @@ def test_readme_block_can_be_limited_to_cells(repository, call):
     path = repository.write("README.md", README.replace("table toy ", "table toy toy/con* "))
     call("readme")
     assert "toy/contradicted" in path.read_text() and "toy/full" not in path.read_text()
+
+
+def test_readme_shows_kept_pictures_of_each_cell(repository, call):
+    path = repository.write("work/README.md", "<!-- repro:pictures toy -->\n<!-- /repro:pictures -->\n")
+    call("readme")
+    assert "No pictures are kept." in path.read_text()
+    for seed in (0, 1):
+        repository.record(f"full-s{seed}", cell="toy/full", seed=seed)
+    folder = repository.root / "results/toy/full-s1.pictures/pictures"
+    folder.mkdir(parents=True)
+    for step in range(2):
+        (folder / f"step_{step}.png").write_bytes(PNG)
+    assert call("readme", "--check")[0] == 1 and call("readme")[0] == 0
+    (row,) = (line for line in path.read_text().splitlines() if line.startswith("| toy/"))
+    assert row.startswith("| toy/full | 1 | ![step 0](../results/toy/full-s1.pictures/pictures/step_0.png) ![step 1](")
+    assert "segmentation: image, truth, prediction" in path.read_text()
+    path.write_text(path.read_text().replace("pictures toy", "pictures toy toy/con*"))
+    assert call("readme")[0] == 0 and "No pictures are kept." in path.read_text()
 
 
 @pytest.mark.parametrize(
