@@ -4,8 +4,9 @@
     python -m benchmarks.vdfd --rounds 2 --old_tasks 1 9
     python -m benchmarks.vdfd --save          # keeps the result for the README
 
-ResNet-18 (11.2 M parameters), 32x32 images, batch 16, float32, CPU. Both ways run in the same process, in turns, with
-the same threads; medians. Equality of the two is a test (tests/benchmarks), not a matter of this program.
+ResNet-18 (11.2 M parameters), 32x32 images, batch 16, CPU, float32; the importance also with ours in bf16. Both ways
+run in the same process, in turns, with the same threads; medians. Equality of the two is a test (tests/benchmarks),
+not a matter of this program.
 """
 
 from __future__ import annotations
@@ -179,12 +180,15 @@ def measure_importance(options: BenchmarkOptions, rows: list[Row]) -> None:
     names = [name for name, _ in model.named_parameters() if not name.startswith("last")]
     images = torch.randn(options.importance_images, 3, 32, 32)
     weights = torch.full((len(images),), 1 / len(images))
-    timings = time_in_turns(
-        lambda: class_gradients(model, names, "1", slice(0, CLASSES), images, weights),
-        lambda: literal_importance(model, names, "1", images.split(BATCH)),
-        rounds=max(1, options.rounds - 1),
-    )
-    rows.append(Row(f"importance of {len(images)} images, {CLASSES} classes", *timings))
+    for precision, lower in (("float32", False), ("ours in bf16: not the same mathematics", True)):
+
+        def ours(lower: bool = lower) -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+                class_gradients(model, names, "1", slice(0, CLASSES), images, weights)
+
+        literal = partial(literal_importance, model, names, "1", images.split(BATCH))
+        timings = time_in_turns(ours, literal, rounds=max(1, options.rounds - 1))
+        rows.append(Row(f"importance of {len(images)} images, {CLASSES} classes, {precision}", *timings))
 
 
 def measure_data(options: BenchmarkOptions, rows: list[Row]) -> None:

@@ -52,6 +52,6 @@ def class_gradients(
 
     def weighted_outputs() -> Tensor:
         logits = model.last[head](model.embed(images))[:, columns]
-        return (logits * weights.unsqueeze(1).to(logits.dtype)).sum(dim=0)
+        return (logits * weights.unsqueeze(1)).sum(dim=0)  # in the larger of the two formats
 
     return output_gradients(model, names, weighted_outputs, summary)

@@ -5,6 +5,7 @@ Source: VDFD supplement; XiaorongLi-95/VDFD@2c0dfce agents/vdfd.py, agents/vdfd_
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,16 +172,18 @@ class VDFD(FineTuning):
         """(R, C) mean over the training mini-batches of the summarised class gradients, stacked over parameters.
 
         Goes over the (augmented, shuffled) training loader once; images are not rotated. R counts rows, or, of
-        matrices that are kept whole, entries.
+        matrices that are kept whole, entries. fp16 is not used here: these gradients, small and without loss scaling,
+        would vanish in it.
         """
         view, names = self.setting.view(self.task), self.memory.names
         total_batches = len(self.loader)
         loader = progress_bar(self.loader, f"task {self.task} importance", total_batches, self.loader.position)
         sizes = _sizes(self.memory.shapes())
         for images, weights in self._groups_of_batches(loader, total_batches):
-            gradients = class_gradients(
-                self.model, names, view.head, view.class_columns, images, weights, self.memory.summary
-            )
+            with self.precision.autocast() if self.precision.name == "bf16" else contextlib.nullcontext():
+                gradients = class_gradients(
+                    self.model, names, view.head, view.class_columns, images, weights, self.memory.summary
+                )
             if self._importance is None:
                 classes = gradients[names[0]].shape[-1]
                 self._importance = images.new_zeros(sum(sizes), classes)

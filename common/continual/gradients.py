@@ -87,9 +87,9 @@ class _Tap:
         self._handle.remove()
 
     def _note(self, module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        with torch.no_grad():
-            ones = inputs[0].new_ones(1, 1, *module.kernel_size)
-            summed = inputs[0].sum(dim=1, keepdim=True)
+        with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
+            summed = _at_least_float32(inputs[0]).sum(dim=1, keepdim=True)
+            ones = summed.new_ones(1, 1, *module.kernel_size)
             self.window_sums = F.conv2d(summed, ones, None, module.stride, module.padding, module.dilation)
         # why: the first convolution's output depends on nothing that needs a gradient, so it becomes a leaf
         self.output = output if output.requires_grad else output.detach().requires_grad_()
@@ -110,7 +110,14 @@ def _conv_row_gradients(output_gradient: Tensor, window_sums: Tensor, module: nn
     Returns:
         (rows,).
     """
-    return torch.einsum("brhw,bhw->r", output_gradient, window_sums[:, 0]) / module.weight[0].numel()
+    with torch.autocast(output_gradient.device.type, enabled=False):
+        sums = torch.einsum("brhw,bhw->r", _at_least_float32(output_gradient), window_sums[:, 0])
+    return sums / module.weight[0].numel()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Sums over whole images are taken in float32 where the network runs in a smaller format."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _tapped_convolutions(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Conv2d]:

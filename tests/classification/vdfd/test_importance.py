@@ -62,6 +62,22 @@ def test_every_fourth_output():
         torch.testing.assert_close(some[name], every[name][:, ::2])
 
 
+def test_bf16_stays_near_float32_and_gives_float32_sums():
+    model = network(widths=(8, 16), blocks=(1, 1))
+    names, images = backbone_names(model), torch.randn(16, 3, 16, 16)
+    found = []
+    for lower in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            weights = torch.full(
+                (len(images),), 1e-4
+            )  # of a whole training set; as in a run, not representable in bf16
+            found.append(class_gradients(model, names, "1", slice(0, 3), images, weights))
+    for name in names:
+        full, half = (gradients[name] for gradients in found)
+        assert half.dtype == torch.float32
+        assert 0 < (full - half).norm() < 0.05 * full.norm(), name
+
+
 def test_leaves_the_model_as_it_was():
     model = network(widths=(4, 4), blocks=(1, 1))
     before = {key: value.clone() for key, value in model.state_dict().items()}
