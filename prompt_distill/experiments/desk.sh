@@ -26,7 +26,7 @@ desk() {
     row="$1"; prompts="$2"; distillation="$3"; shift 3
     # shellcheck disable=SC2046
     train cifar-100_prompt.yaml "${SEED:-0}" "desk/$row" --cell "prompt_distill/desk-$row" --max_task 5 \
-        --t_model vit_pair_teacher --s_model vit_pair_student --images_per_class 50 --schedule 4 --batch_size 25 \
+        --t_model vit_pair_teacher --s_model vit_pair_student --images_per_class 100 --schedule 4 --batch_size 25 --lr 0.005 \
         --normalise --virtual_devices 1 $(prompts "$prompts") $(method "$distillation") --kd_prompt_param 6 6 "$@"
 }
 
