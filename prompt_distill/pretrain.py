@@ -245,7 +245,13 @@ def pretrain_one(config: PretrainOptions, name: str) -> dict[str, Any]:
         images = {"name": data.train_set.name, "sha256": data.train_set.fingerprint(), "copy": data.train_set.copy}
         write_pair_file(config, name, trainer, metrics, images)
         counts = {"train_images": len(data.train_set), "test_images": len(data.test_set), "classes": data.classes}
-        run.write_record(metrics, {**images, **counts}, ["desk-scale"])
+        labels = {
+            "smoke": config.smoke,
+            images["copy"]: images["copy"] != "original",
+            "desk-scale": True,
+            "fast": config.fast or config.precision != "fp32" or config.opt_level not in (None, "O0"),
+        }
+        run.write_record(metrics, {**images, **counts}, [label for label, holds in labels.items() if holds])
         return metrics
 
 

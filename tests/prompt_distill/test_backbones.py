@@ -14,6 +14,7 @@ from prompt_distill import backbones
 from prompt_distill.backbones import PAIR_SIZES, TIMM_SIZES, load_backbone, read_card, read_weights
 from prompt_distill.pretrain import MAX_BYTES, main
 from prompt_distill.vit import ViTSize, build_vit, forward_tokens
+from repro.records import load_record
 
 pytestmark = pytest.mark.unit
 
@@ -127,6 +128,8 @@ def test_pretraining_writes_weights_and_card_that_load(tmp_path, monkeypatch):
         load_backbone("vit_pair_student")
     flags = ["--smoke", "--name", "vit_pair_student", "--gpuid", "-1", "--output_dir", str(tmp_path / "out")]
     metrics = main([*flags, "--pair_folder", str(folder)])
+    record = load_record(tmp_path / "out/vit_pair_student")
+    assert set(record.content["labels"]) == {"smoke", "sub-sampled", "desk-scale"}
     path = folder / "vit_pair_student.safetensors"
     card = read_card(path)
     assert card["trained_on"] == "Sample classes 18 to 19" and card["not_seen"] == "classes 0 to 17"
