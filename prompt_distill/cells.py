@@ -156,7 +156,7 @@ def experiments_toml(entries: list[Entry]) -> str:
         for method, words in DESK_METHODS.items():
             title = f"desk bench, {learner}, {words}: real CIFAR-100 classes, small pair"
             row = f"{learner}-{method}"
-            cell = _cell(f"desk-{row}", title, "experiments/desk.sh", row, 0.09, "2 CPU cores")
+            cell = _cell(f"desk-{row}", title, "experiments/desk.sh", row, 0.03, "one CPU core")
             blocks.append(cell.rstrip("\n") + "\ndemo = true\n")
             for key, short, definition in METRICS.values():
                 blocks.append(_metric(key, short, definition, []))

@@ -44,7 +44,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
             cell = str(record.get("cell") or "") if isinstance(record, dict) else ""
             if not cell.startswith("prompt_distill/desk-") or record.get("status") != "finished":
                 continue
-            if "smoke" in record["labels"] or record["changed"]:
+            if "smoke" in record["labels"] or record["changed"].keys() - {"seed"}:
                 continue
             learner, method = cell.removeprefix("prompt_distill/desk-").split("-")
             key = (learner, method, record["seed"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -11,7 +13,7 @@ from torchvision.transforms import functional as pictures
 from common.data.resized_crop import BatchResizedCrop
 from common.training.errors import UserError
 from prompt_distill.data import transform_spec
-from prompt_distill.desk import claims, interval
+from prompt_distill.desk import claims, interval, read_runs
 from prompt_distill.logs import LoggedRun, compare, read_logs
 from prompt_distill.schedule import epoch_rates
 from prompt_distill.split_lists import open_listed, read_list
@@ -151,3 +153,16 @@ def test_authors_logs_stand_beside_ours_or_ask_for_weights():
     small = LoggedRun("x", "y", {("student", "average_accuracy"): 70.0, ("student", "acc_task1_after_task1"): 79.0})
     lines = compare(small, {"metrics": summarise(accuracies())})
     assert "ours 65.00, difference -5.00" in lines[1] and "mean distance 1.00" in lines[2]
+
+
+def test_the_desk_table_takes_every_seed_and_no_changed_run(tmp_path):
+    def plant(name: str, seed: int, changed: dict[str, list]) -> None:
+        content = {"cell": "prompt_distill/desk-coda-alone", "status": "finished", "labels": [], "config": {}}
+        content |= {"seed": seed, "changed": changed, "metrics": {"acc": 20.0 + seed}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    plant("first", 0, {})
+    plant("second", 1, {"seed": [0, 1]})
+    plant("other", 2, {"seed": [0, 2], "lr": [0.005, 0.001]})
+    found = read_runs([tmp_path])["coda", "alone"]
+    assert {seed: metrics["acc"] for seed, metrics in found.items()} == {0: 20.0, 1: 21.0}
