@@ -56,7 +56,7 @@ class BenchmarkOptions(SaveOptions):
 
     rounds: int = 3
     """timed rounds of each pair"""
-    old_tasks: list[int] = field(default_factory=lambda: [1, 3, 9])
+    old_tasks: list[int] = field(default_factory=lambda: [1, 5, 9])
     """numbers of stored tasks"""
     settings: list[Literal["task", "class"]] = field(default_factory=lambda: ["task", "class"])
     """task-incremental, class-incremental"""
