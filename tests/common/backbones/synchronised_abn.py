@@ -1,6 +1,6 @@
 """Run by test_abn.py as one of two processes: InPlaceABNSync on a part of a batch, results to a file.
 
-python synchronised_abn.py RANK RENDEZVOUS_FILE INPUT_FILE OUTPUT_FILE
+    python synchronised_abn.py RANK RENDEZVOUS_FILE INPUT_FILE OUTPUT_FILE
 """
 
 from __future__ import annotations
