@@ -6,7 +6,7 @@
 #   sh experiments/desk.sh coda-kdp --seed 1
 #   python -m prompt_distill.desk        # the table of all finished runs, and the claim with its interval
 #
-# Needs the pair's weights (python -m prompt_distill.pretrain).
+# Rate: five times the original's, since the tasks are short (README, "Desk bench").
 # Rows: coda-alone coda-cdl coda-kdp dual-alone dual-cdl dual-kdp l2p-alone l2p-cdl l2p-kdp
 set -eu
 GPUID="${GPUID:--1}"
@@ -26,7 +26,8 @@ desk() {
     row="$1"; prompts="$2"; distillation="$3"; shift 3
     # shellcheck disable=SC2046
     train cifar-100_prompt.yaml "${SEED:-0}" "desk/$row" --cell "prompt_distill/desk-$row" --max_task 5 \
-        --t_model vit_pair_teacher --s_model vit_pair_student --images_per_class 100 --schedule 4 --batch_size 25 --lr 0.005 \
+        --t_model vit_pair_teacher --s_model vit_pair_student --images_per_class 100 --schedule 4 --batch_size 25 \
+        --lr 0.005 \
         --normalise --virtual_devices 1 $(prompts "$prompts") $(method "$distillation") --kd_prompt_param 6 6 "$@"
 }
 

@@ -68,9 +68,7 @@ def test_bf16_stays_near_float32_and_gives_float32_sums():
     found = []
     for lower in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=lower):
-            weights = torch.full(
-                (len(images),), 1e-4
-            )  # of a whole training set; as in a run, not representable in bf16
+            weights = torch.full((len(images),), 1e-4)  # as over a whole training set; bf16 cannot hold it
             found.append(class_gradients(model, names, "1", slice(0, 3), images, weights))
     for name in names:
         full, half = (gradients[name] for gradients in found)
