@@ -8,6 +8,7 @@ statement about what released code does; its evidence are named tests and record
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common.training.errors import UserError
+from repro.discrepancy import fixture_ids, names_a_test
 from repro.records import Record, load_records, number
 from repro.registry import Subproject
 from repro.toml_tables import CheckedTable, read_toml
@@ -145,6 +147,18 @@ def _read_claim(entry: Any, shown: str, subproject: Subproject) -> Claim:
     if "pairs" in values:
         values["pairs"] = tuple((first, second) for first, second in values["pairs"])
     return Claim(**values)
+
+
+def find_problems(claims: Iterable[Claim], subproject: Subproject, root: Path) -> list[str]:
+    """One line for every test or fixture pattern of the claims that names nothing."""
+    ids = fixture_ids(subproject, root)
+    place = (FOLDER / f"{subproject.paper}.toml").as_posix()
+    problems = []
+    for claim in claims:
+        absent = [f"test {name} does not exist" for name in claim.tests if not names_a_test(root, name)]
+        absent += [f"no recorded fixture matches {one}" for one in claim.fixtures if not fnmatch.filter(ids, one)]
+        problems += [f"{place}: {claim.id}: {problem}" for problem in absent]
+    return problems
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

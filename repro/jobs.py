@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.training.errors import UNFINISHED_EXIT_CODE, UserError
-from repro.records import Record, RecordError, load_record
+from common.training.options import OVERRIDES_MARKER
+from repro.records import Record, RecordError, load_record, load_records
 from repro.registry import Cell
 
 DEFAULT_MEMORY_GIB = 4.0
 """What a run is taken to need where neither its cell nor an earlier record says."""
+
+_EXECUTION = ("--seed", "--output_dir", "--resume", "--time_budget", "--checkpoint_interval", "--smoke")
+_EXECUTION += ("--gpuid", "--gpu", "--gpu_device", "--workers", "--num_workers")
+"""Flags of which a finished run is found again whatever they say (seed and form are compared by the record)."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +126,15 @@ def plan(
 def finished_record(job: Job) -> Record | None:
     """The record of an earlier run of the same job, if it is finished.
 
-    None as well where the earlier run was another experiment (smoke or not, other extra flags): the program itself
-    then says what to do with the folder.
+    None as well where the earlier run was another experiment (smoke or not, other extra flags) or the user wants to
+    start over: the program itself then says what to do with the folder.
     """
-    try:
-        record = load_record(job.output_dir)
-    except RecordError:
+    record = _record_of(job)
+    if record is None or "never" in _added(job.extra).get("--resume", ()):
         return None
-    is_same_form = ("smoke" in record.labels) == job.smoke and record.content["seed"] == job.seed
-    may_differ = bool(job.extra) or job.smoke or job.cell.demo
-    has_same_flags = _contains(record.content["command"], job.extra) and (may_differ or not record.changed)
-    return record if record.finished and is_same_form and has_same_flags else None
+    wanted = _experiment([OVERRIDES_MARKER, *job.extra])
+    is_as_told = bool(wanted) or not record.changed.keys() - {"smoke"}
+    return record if is_as_told and _experiment(record.content["command"]) == wanted else None
 
 
 def result_of(job: Job, code: int, seconds: float, is_interrupted: bool = False, log: Path | None = None) -> Result:
@@ -144,9 +147,11 @@ def result_of(job: Job, code: int, seconds: float, is_interrupted: bool = False,
         is_interrupted: whether it was told to stop.
         log: file with its output; None where the output was shown.
     """
-    record = finished_record(job)
-    if code == 0 and record is not None:
+    # why: a program that ends well has itself compared its flags with those of the folder
+    if code == 0 and (record := _record_of(job)) is not None:
         return Result(job, "finished", code, seconds, summarise(record))
+    if code == 0 and (parts := _records_of_parts(job)):
+        return Result(job, "finished", code, seconds, f"{len(parts)} runs: {summarise(parts[-1])} (the last)")
     if code == UNFINISHED_EXIT_CODE or is_interrupted:
         return Result(job, "stopped", code, seconds, "the same command goes on")
     if code == 0:
@@ -194,7 +199,7 @@ def _why_no_record(job: Job) -> str:
         return f"it ended without a valid record: {error}"
     if not record.finished:
         return f"it ended with exit code 0, but its record says {record.content['status']}"
-    return "its record belongs to another experiment (other seed, flags or form); use another --out"
+    return "its record is of another seed or form; use another --out"
 
 
 def _last_line(log: Path) -> str:
@@ -202,6 +207,39 @@ def _last_line(log: Path) -> str:
     return f"{lines[-1][:200] if lines else 'no output'} (all output: {os.path.relpath(log)})"
 
 
-def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
-    """Whether `part` occurs in `words` as one piece."""
-    return any(list(words[n : n + len(part)]) == list(part) for n in range(len(words) - len(part) + 1))
+def _record_of(job: Job) -> Record | None:
+    """The finished record in the job's folder, if it has the job's seed and form."""
+    try:
+        record = load_record(job.output_dir)
+    except RecordError:
+        return None
+    return record if _is_finished(record, job) and record.content["seed"] == job.seed else None
+
+
+def _records_of_parts(job: Job) -> list[Record]:
+    """The records of a command that makes several runs, each in a folder of its own; empty if one is not finished."""
+    found = load_records([job.output_dir])[0]
+    return found if all(_is_finished(record, job) for record in found) else []
+
+
+def _is_finished(record: Record, job: Job) -> bool:
+    return record.finished and ("smoke" in record.labels) == job.smoke
+
+
+def _experiment(command: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What a command adds to its row and what changes the result."""
+    added = _added(command[command.index(OVERRIDES_MARKER) + 1 :] if OVERRIDES_MARKER in command else ())
+    return {flag: values for flag, values in added.items() if flag not in _EXECUTION}
+
+
+def _added(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Flag -> its values; of a flag that occurs twice the last counts, as the programs have it."""
+    found: dict[str, tuple[str, ...]] = {}
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            found[flag] = (value,) if equals else ()
+        else:
+            found[flag] = (*found.get(flag, ()), word)
+    return found

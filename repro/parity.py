@@ -112,6 +112,7 @@ def select_entries(
     else:
         folders = [root / subproject.fixtures for subproject in subprojects]
     entries = [entry for one in folders for entry in read_manifest(one)]
+    name = next((one.paper for one in subprojects if name in one.aliases), name)
     chosen = [entry for entry in entries if name is None or _matches(entry.id, name)]
     if not chosen:
         where = ", ".join(str(one) for one in folders) or "any registered folder"

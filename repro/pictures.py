@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from repro.records import Record
 
@@ -47,8 +49,13 @@ def find_pictures(record: Record, most: int = MOST_PER_RUN) -> list[Path]:
         folders = [kept_folder(record) / name for name in FOLDERS]
     found = []
     for folder in folders:
-        found += sorted(folder.rglob("*.png"))[-most:] if most and folder.is_dir() else []
+        found += sorted(folder.rglob("*.png"), key=_counted)[-most:] if most and folder.is_dir() else []
     return found
+
+
+def _counted(path: Path) -> list[Any]:
+    """For an order in which step_9 comes before step_10."""
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path.as_posix())]
 
 
 def paper_pictures(records: Sequence[Record]) -> tuple[list[Picture], list[str]]:

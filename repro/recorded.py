@@ -19,7 +19,8 @@ from common.training.errors import UserError
 
 MANIFEST = "manifest.json"
 VISIBLE_PREFIXES = {"in.": "inputs", "param.": "params"}
-_ENTRY_KEYS = ("id", "file", "args", "inputs", "outputs", "rtol", "atol")
+_NUMBER = (int, float)
+_ENTRY_KEYS = {"id": str, "file": str, "args": dict, "inputs": list, "outputs": list, "rtol": _NUMBER, "atol": _NUMBER}
 
 
 class MalformedFixture(ValueError):
@@ -91,9 +92,14 @@ def read_manifest(folder: Path) -> list[Entry]:
         raise UserError(f"{path}: expected a list of fixtures")
     entries: dict[str, Entry] = {}
     for item in content:
+        if not isinstance(item, dict):
+            raise UserError(f"{path}: {str(item)[:40]!r} is no entry; expected objects")
         missing = [key for key in _ENTRY_KEYS if key not in item]
         if missing:
             raise UserError(f"{path}: entry {item.get('id', '?')!r} lacks {', '.join(missing)}")
+        wrong = [key for key, types in _ENTRY_KEYS.items() if not isinstance(item[key], types)]
+        if wrong:
+            raise UserError(f"{path}: entry {item['id']!r}: {wrong[0]} is {str(item[wrong[0]])[:40]!r}; wrong type")
         if item["id"] in entries:
             raise UserError(f"{path}: fixture {item['id']!r} occurs twice")
         entries[item["id"]] = Entry(

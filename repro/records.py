@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.training.errors import UserError
+from common.training.options import OVERRIDES_MARKER
 
 SCHEMA = 1
 LABELS = ("shortened", "sub-sampled", "re-encoded", "desk-scale", "smoke", "fast")
@@ -44,6 +45,7 @@ _FIELDS: dict[str, Any] = {
     "wall_seconds": _NUMBER,
     "metrics": dict,
 }
+_EARLIER = re.compile(r"earlier-\d+")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -90,8 +92,22 @@ class Record:
 
     @property
     def is_full(self) -> bool:
-        """Finished in the published setting: no label, nothing of the published row changed."""
-        return self.finished and not self.labels and not self.changed
+        """Finished in the published setting: no label, nothing of the published row changed.
+
+        A command without the marker does not tell the row from what its user changed; it is not taken for the row.
+        """
+        return self.finished and not self.labels and not self.changed and OVERRIDES_MARKER in self.content["command"]
+
+    @property
+    def part(self) -> str:
+        """Which of several runs of one command this is, e.g. "reg_10/repeat_0"; empty for a run of its own."""
+        return str(self.content.get("part") or "")
+
+    @property
+    def setting(self) -> str:
+        """What else than seed and repetition tells this run from others of its cell, as text."""
+        coefficients = [piece for piece in self.part.split("/") if piece and not piece.startswith("repeat_")]
+        return json.dumps([self.labels, self.changed, coefficients], sort_keys=True)
 
     @property
     def series_path(self) -> Path | None:
@@ -122,6 +138,9 @@ def load_record(path: Path) -> Record:
 def load_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     """Every record in the folders: `*.json` directly in each, and `record.json` at any depth.
 
+    Folders `earlier-<n>`, where `--resume never` moves what a run replaces, are passed over. Of several records of
+    one run the finished one counts, else the newest.
+
     Returns:
         The records ordered by run id, each run once, and one warning line per file that was left out.
     """
@@ -129,6 +148,8 @@ def load_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     warnings: list[str] = []
     for folder in folders:
         for path in sorted({*folder.glob("*.json"), *folder.rglob("record.json")}):
+            if any(_EARLIER.fullmatch(part) for part in path.relative_to(folder).parts):
+                continue
             try:
                 record = load_record(path)
             except RecordError as error:
@@ -136,7 +157,9 @@ def load_records(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
                 continue
             other = records.setdefault(record.run_id, record)
             if _without_series(other.content) != _without_series(record.content):
-                warnings.append(f"left out: {path}: same run id as {other.path}, but other content")
+                chosen, worse = sorted((other, record), key=_precedence, reverse=True)
+                records[record.run_id] = chosen
+                warnings.append(f"left out: {worse.path}: same run id as {chosen.path}, but other content")
     return sorted(records.values(), key=lambda record: record.run_id), warnings
 
 
@@ -191,14 +214,18 @@ def _label_problem(content: dict[str, Any]) -> str | None:
 
 def _metric_problem(metrics: dict[str, Any]) -> str | None:
     for name, value in metrics.items():
+        if name in ("acc", "bwt") and isinstance(value, list):
+            return f"metric {name!r} is a list; expected a number"
         if value is not None and not isinstance(value, list) and not _is_number(value):
             return f"metric {name!r} is {str(value)[:40]!r}; expected a number"
     matrix = metrics.get("accuracy_matrix")
     if not matrix:
         return None
     try:
+        learned = [entry for task, row in enumerate(matrix) for entry in row[: task + 1]]
         entries = [entry for row in matrix for entry in row if entry is not None]
-        derived = derive_averages(matrix) if all(map(_is_number, entries)) else None
+        is_whole = all(map(_is_number, [*learned, *entries]))
+        derived = derive_averages(matrix) if is_whole else None
     except (TypeError, IndexError, KeyError, ValueError):
         derived = None
     if derived is None:
@@ -241,6 +268,29 @@ def print_warnings(warnings: Iterable[str]) -> None:
     """One line each, on standard error."""
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _precedence(record: Record) -> tuple[bool, str]:
+    return record.finished, record.content["started"]
+
+
+def newest_of_each(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """Of finished runs that repeat each other (cell, seed, part and setting alike) only the newest.
+
+    Returns:
+        The records in their order, and one warning line per record that was left out.
+    """
+    chosen: dict[tuple[Any, ...], Record] = {}
+    records, warnings = list(records), []
+    for record in records:
+        if record.finished:
+            key = (record.cell, record.content["seed"], record.part, record.setting)
+            other = chosen.setdefault(key, record)
+            if other is not record:
+                chosen[key], older = sorted((other, record), key=_precedence, reverse=True)
+                warnings.append(f"left out: {older.path}: {chosen[key].path} is a newer run of the same cell and seed")
+    kept = {id(record) for record in chosen.values()}
+    return [record for record in records if id(record) in kept or not record.finished], warnings
 
 
 def _without_series(content: dict[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,13 @@ their own, grouped by what makes them differ, so that they never share a column 
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from repro.published import Published, PublishedTables
-from repro.records import Record, load_records, number
+from repro.records import Record, load_records, newest_of_each, number
 from repro.registry import Metric, Subproject
 
 NOT_RUN = "not run"
@@ -95,6 +93,9 @@ def collect(subproject: Subproject, root: Path, extra_folders: Iterable[Path] = 
             by_cell[record.cell].append(record)
         elif record.cell is not None:
             warnings.append(f"left out: {record.path}: it names the cell {record.cell!r}, which does not exist")
+    for cell, runs in by_cell.items():
+        by_cell[cell], repeated = newest_of_each(runs)
+        warnings += repeated
     return PaperRuns(subproject, *stated, by_cell, warnings)
 
 
@@ -105,10 +106,10 @@ def full_runs(records: Iterable[Record], metric: Metric) -> Ours:
 
 def other_runs(records: Iterable[Record], metric: Metric) -> list[Ours]:
     """Finished runs that differ from the published setting; each group differs in the same way."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in records:
         if record.finished and not record.is_full:
-            groups.setdefault((record.labels, json.dumps(record.changed, sort_keys=True)), []).append(record)
+            groups.setdefault(record.setting, []).append(record)
     selected = [_select(group, metric) for group in groups.values()]
     return [ours for ours in selected if ours.values]
 

@@ -39,7 +39,8 @@ class Archive:
         """
         try:
             return self._read(name)
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError) as error:
+            # RuntimeError: the file is encrypted
             raise UserError(f"{name} in {self.path} cannot be read ({error}); get the archive again") from error
 
     def find(self, suffix: str) -> str | None:

@@ -41,7 +41,7 @@ def import_cifar100(archive: Archive, root: Path) -> str:
             f"found {archive.examples()}"
         )
     base = names_file.removesuffix("classes.txt")
-    classes = archive.read(names_file).decode().split()
+    classes = archive.read(names_file).decode(errors="replace").split()
     strips = {split: [_strip(archive, f"{base}{split}/{name}.webp") for name in classes] for split in ("train", "test")}
     train_labels = _npy(archive, labels_file)
     train_images = np.empty((len(train_labels), 32, 32, 3), np.uint8)
@@ -117,6 +117,7 @@ def import_idx(name: str, archive: Archive, root: Path) -> str:
             f"found {archive.examples()}"
         )
     remarks = []
+    files: dict[Path, bytes] = {}
     for split in splits:
         arrays = [
             read_idx(contents[PREFIXES[split], kind], f"{PREFIXES[split]}-{kind}-ubyte in {archive.path}")
@@ -125,7 +126,12 @@ def import_idx(name: str, archive: Archive, root: Path) -> str:
         checked = idx_set(name, split, *arrays, where=str(archive.path))
         remarks.append(f"{len(checked)} {split} images ({checked.copy}{': ' if checked.note else ''}{checked.note})")
         for kind, array in zip(("images-idx3", "labels-idx1"), arrays, strict=True):
-            write_bytes(root / name / "raw" / f"{PREFIXES[split]}-{kind}-ubyte", _idx_bytes(array))
+            files[root / name / "raw" / f"{PREFIXES[split]}-{kind}-ubyte"] = _idx_bytes(array)
+    for path, content in files.items():
+        if path.exists() and path.read_bytes() != content:
+            raise _occupied(path)
+    for path, content in files.items():
+        write_bytes(path, content)
     return f"{name}: {' and '.join(remarks)} in {root / name / 'raw'}."
 
 
@@ -140,7 +146,11 @@ def _idx_bytes(array: np.ndarray) -> bytes:
 
 
 def _write_cifar(name: str, arrays: Arrays, root: Path) -> str:
-    """Check the content and write the prepared file; a file with the same content is left alone."""
+    """Check the content and write the prepared file; one with the same content is left alone, a damaged one replaced.
+
+    Raises:
+        UserError: if the labels are impossible, or a file with other content stands there.
+    """
     facts, path = CIFAR[name], root / CIFAR[name].prepared
     classes = [str(each) for each in arrays["classes"]]
     fingerprints = {}
@@ -152,21 +162,27 @@ def _write_cifar(name: str, arrays: Arrays, root: Path) -> str:
     verified = fingerprints == facts.fingerprints
     verdict = "published images, verified" if verified else "not the complete published images"
     counts = f"{len(arrays['train_labels'])} training and {len(arrays['test_labels'])} test images"
-    if path.is_file() and _same_content(name, root, fingerprints):
+    there = _content_of(name, root)
+    if there == fingerprints:
         return f"{name}: {path} is already there with this content, {counts} ({verdict})."
+    if there is not None:
+        raise _occupied(path)
     with atomic_file(path) as stream:
         np.savez(stream, **arrays)
     return f"{name}: {counts} in {path} ({verdict})."
 
 
-def _same_content(name: str, root: Path, fingerprints: dict[str, str]) -> bool:
+def _occupied(path: Path) -> UserError:
+    return UserError(f"{path} holds other data already; move it away and prepare again")
+
+
+def _content_of(name: str, root: Path) -> dict[str, str] | None:
+    """Fingerprints of the splits of a prepared file; None if there is none, or a damaged one."""
+    path = root / CIFAR[name].prepared
     try:
-        return all(
-            cifar_set(name, split, *read_prepared(root / CIFAR[name].prepared, split)).fingerprint() == expected
-            for split, expected in fingerprints.items()
-        )
+        return {split: cifar_set(name, split, *read_prepared(path, split)).fingerprint() for split in ("train", "test")}
     except UserError:
-        return False
+        return None
 
 
 def _unpack_original(name: str, archive: Archive, root: Path) -> str:

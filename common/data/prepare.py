@@ -30,7 +30,7 @@ class Preparation:
     Attributes:
         how: what to give to `prepare`, one line.
         paths: root -> files and folders that make it present, in the order they are looked for (all that exist count).
-        load: (opened archive, root) -> what was written, in words.
+        load: (opened archive, root) -> what was written, in words; None where it is unpacked by hand.
         download: root -> what was written, in words; None where it must be given.
         checksums: SHA-256 of archives that are known to be right.
     """
@@ -73,6 +73,11 @@ def _idx_paths(name: str, root: Path) -> list[Path]:
 
 def _folder_paths(name: str, root: Path) -> list[Path]:
     return [root / FOLDERS[name].folder]
+
+
+def _by_hand(how: str, *folders: str) -> Preparation:
+    """A set that nothing here unpacks: what to put where, the first folder being the usual one."""
+    return Preparation(f"by hand: {how}", lambda root: [root / folder for folder in folders], None)
 
 
 _T10K = "the t10k files alone are enough for the test split"
@@ -147,6 +152,21 @@ DATASETS: dict[str, Preparation] = {
         None,
         ("fa5b597f54b960b37275da32c57ffdff5f01d0d87cd0561ea140f6a8437a08f1",),
     ),
+    "SVHN": _by_hand(
+        "test_32x32.mat (ufldl.stanford.edu/housenumbers); downloads when it is first read", "test_32x32.mat"
+    ),
+    "VOC": _by_hand(
+        "Pascal VOC 2012 with the masks SegmentationClassAug, and list/ or splits/ with train_aug.txt and val.txt",
+        "PascalVOC12",
+        "VOCdevkit",
+    ),
+    "ADE20K": _by_hand("ADEChallengeData2016.zip of the scene parsing challenge, unpacked", "ADEChallengeData2016"),
+    "Cityscapes": _by_hand("leftImg8bit and gtFine (cityscapes-dataset.com), unpacked", "cityscapes", "leftImg8bit"),
+    "ImageNet100": _by_hand("images and PODNet's train_100.txt, val_100.txt, as rfd/README.md says", "imagenet100"),
+    "ImageNet": _by_hand("images and PODNet's lists, as rfd/README.md says", "imagenet1000"),
+    "ImageNet-R": _by_hand("imagenet-r.tar, unpacked (rfd: with CODA-Prompt's two lists)", "imagenet-r"),
+    "ImageNet-A": _by_hand("imagenet-a.tar, unpacked", "imagenet-a"),
+    "DomainNet": _by_hand("the six domains; beside them CODA-Prompt's domainnet_train.yaml, _test.yaml", "domainnet"),
     "Sample": Preparation("comes with the package", lambda root: [SAMPLE_FOLDER], None),
 }
 """Name -> how it is prepared, in the order they are listed."""
@@ -175,7 +195,9 @@ def prepare(name: str, root: str | Path, source: str | Path | None = None) -> st
     name = _known_name(name)
     preparation, root = DATASETS[name], Path(root)
     if preparation.load is None:
-        return f"{name} {preparation.how}: nothing to do."
+        if not _status(name, preparation, root).present or source is not None:
+            raise UserError(f"{name} is not prepared by this command; {preparation.how}, below {root}")
+        return f"{name} is present: {preparation.how}; nothing to do."
     if source is None:
         status = _status(name, preparation, root)
         if status.present:
@@ -203,6 +225,7 @@ def _known_name(name: str) -> str:
 def _status(name: str, preparation: Preparation, root: Path) -> DatasetStatus:
     candidates = preparation.paths(root)
     found = [path for path in candidates if path.is_file() or class_folders(path) or _has_files(path)]
+    found = found or [path for path in candidates if preparation.load is None and path.is_dir()]
     if not found:
         return DatasetStatus(name, False, str(candidates[0]), 0, preparation.how)
     where = str(found[0].parent if found[0].is_file() and len(found) > 1 else found[0])

@@ -40,6 +40,11 @@ def command_line(main: Callable[..., Any]) -> Callable[..., Any]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(BAD_INPUT_EXIT_CODE)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}; give another path, or free this one", file=sys.stderr)
+            sys.exit(BAD_INPUT_EXIT_CODE)
         except RunStopped as stopped:
             print(f"stopped: {stopped}", file=sys.stderr)
             sys.exit(UNFINISHED_EXIT_CODE)

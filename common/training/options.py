@@ -139,11 +139,12 @@ def parse_row(
     Returns:
         The config, and {flag: [value of the row, value used]} of every field that the part after the marker changes
         and that is no `machine_option`.
+
+    Raises:
+        UserError: as `parse_config` and `part_row`.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    row, everything = part_row(sys.argv[1:] if argv is None else argv)
     parser = build_parser(config_type, description)
-    row = argv[: argv.index(OVERRIDES_MARKER)] if OVERRIDES_MARKER in argv else argv
-    everything = [argument for argument in argv if argument != OVERRIDES_MARKER]
     config, row_config = _parse(parser, config_type, everything), _parse(parser, config_type, row)
     changed = {
         name: [old, new]
@@ -151,6 +152,19 @@ def parse_row(
         if new != old and not is_machine_option(config_type, name)
     }
     return config, changed
+
+
+def part_row(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments in front of `--overrides` (all, where it is absent), and all without the marker.
+
+    Raises:
+        UserError: if the part after the marker says which cell the run answers; only the row can.
+    """
+    argv = list(argv)
+    place = argv.index(OVERRIDES_MARKER) if OVERRIDES_MARKER in argv else len(argv)
+    if any(word.partition("=")[0] == "--cell" for word in argv[place:]):
+        raise UserError(f"--cell after {OVERRIDES_MARKER}: a row answers its own cell only; leave --cell away")
+    return argv[:place], [argument for argument in argv if argument != OVERRIDES_MARKER]
 
 
 def is_machine_option(config_type: type, name: str) -> bool:

@@ -44,12 +44,12 @@ class Processes:
         """This process's part of a batch.
 
         Raises:
-            UserError: if the batch is too small to be parted.
+            UserError: if the batch has fewer items than there are processes.
         """
         if self.count == 1:
             return tensors
-        parts = [tensor.chunk(self.count) for tensor in tensors]
-        if len(parts[0]) < self.count:
+        parts = [tensor.tensor_split(self.count) for tensor in tensors]
+        if len(tensors[0]) < self.count:
             raise UserError(f"a batch of {len(tensors[0])} cannot be parted among {self.count} processes")
         return tuple(chunks[self.rank] for chunks in parts)
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from common.training.errors import UserError
 from repro import artefacts, claim, discrepancy, evidence, formats, logs, records
 from repro.claim_sheets import claims_sheet
 from repro.commands import Format, Paper, Records, app, examples, existing_folders, write
@@ -68,7 +69,7 @@ def replay_fixtures(
 
 @app.command("check", epilog=examples("repro check"))
 def check_registry() -> None:
-    """Check that every cell and discrepancy is well described, and that everything they name exists."""
+    """Check that every cell, discrepancy and claim is well described, and that everything they name exists."""
     root = repository_root()
     subprojects = read_registry(root)
     check_published(subprojects, PublishedTables(root))
@@ -76,6 +77,8 @@ def check_registry() -> None:
     registers = [(one, discrepancy.read_register(root, one.paper)) for one in subprojects]
     found = [(one, register) for one, register in registers if register is not None]
     problems = [line for one, register in found for line in discrepancy.find_problems(register, one, root)]
+    claims = [(one, claim.read_claims(root, one)) for one in subprojects]
+    problems += [line for one, stated in claims for line in claim.find_problems(stated, one, root)]
     problems += artefacts.find_problems(root)
     if problems:
         print("\n".join(problems))
@@ -83,7 +86,8 @@ def check_registry() -> None:
     cells = sum(len(one.cells) for one in subprojects)
     entries = sum(len(register.entries) for _, register in found)
     print(
-        f"{cells} cells of {len(subprojects)} papers, {released} released logs and {entries} discrepancies are in order"
+        f"{cells} cells of {len(subprojects)} papers, {released} released logs, {entries} discrepancies and "
+        f"{sum(len(stated) for _, stated in claims)} claims are in order"
     )
 
 
@@ -198,11 +202,13 @@ def write_manifest(
     formats.check_format(format)
     root = repository_root()
     if check:
+        if paper is not None:
+            raise UserError("--check compares the files of the whole repository; leave the paper away")
         problems = artefacts.find_problems(root)
         print("\n".join(problems) or "every artefact is as the manifest says")
         if problems:
             raise typer.Exit(1)
         return
-    artefacts.write_manifest(root)
     name = None if paper is None else select_papers(read_registry(root), paper)[0].paper
+    artefacts.write_manifest(root)
     write(formats.render([artefacts.artefacts_sheet(root, name)], format, Path.cwd()))

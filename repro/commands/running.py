@@ -48,7 +48,9 @@ def run(
     ] = None,
     gpus: Annotated[str, typer.Option(help="Device numbers, one run each, e.g. 0,1.", show_default=False)] = "",
     launcher: Annotated[str, typer.Option(help="local, slurm or torchrun")] = "local",
-    processes: Annotated[int, typer.Option(min=1, help="torchrun: processes of each run.")] = 2,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="torchrun: processes of each run.", show_default="2")
+    ] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="slurm: KEY=VALUE, e.g. partition=gpu; repeatable.")] = None,
 ) -> None:
     """Run cells by their scripts. Finished ones are skipped, stopped ones go on. Flags after -- go to the scripts."""
@@ -56,6 +58,15 @@ def run(
     options = launchers.parse_options(slurm or ())
     if options and launcher != "slurm":
         raise UserError("--slurm sets parameters of --launcher slurm; give that launcher, or leave it out")
+    devices = tuple(part.strip() for part in gpus.split(",") if part.strip())
+    if len(set(devices)) < len(devices):
+        raise UserError(f"--gpus {gpus} names a device twice; one run each")
+    if memory is not None and memory <= 0:
+        raise UserError(f"--memory {memory:g}: expected more than 0 GiB")
+    if processes is not None and launcher != "torchrun":
+        raise UserError("--processes sets the processes of --launcher torchrun; give that launcher, or leave it out")
+    if launcher == "slurm" and (devices or memory is not None):
+        raise UserError("--gpus and --memory divide this machine; with --launcher slurm use --slurm KEY=VALUE")
     root = repository_root()
     chosen = select_cells(read_registry(root), cells)
     waiting = [cell for cell in chosen if cell.status and cell.id not in cells]
@@ -75,7 +86,7 @@ def run(
         records.print_warnings(f"left out: {job.name}: results/ holds a run of it" for job in left_out)
         planned = [job for job in planned if job not in left_out]
     if launcher == "torchrun":
-        planned = launchers.with_torchrun(planned, processes, folder / "launch")
+        planned = launchers.with_torchrun(planned, processes or 2, folder / "launch")
     if dry_run:
         _show(planned, time_budget)
         return
@@ -87,7 +98,7 @@ def run(
         budget = runner.Budget(
             at_once,
             memory or 0.9 * runner.physical_memory_gib(),
-            tuple(part.strip() for part in gpus.split(",") if part.strip()),
+            devices,
             folder / "logs",
         )
         results = runner.run_jobs(planned, time_budget, budget, lambda line: print(line, file=sys.stderr, flush=True))
@@ -126,11 +137,11 @@ def _summary(results: Sequence[jobs.Result]) -> Table:
 
 
 def _known_memory(root: Path) -> dict[str, float]:
-    """Cell -> the most memory that a kept run of it needed, GiB."""
+    """Cell -> the most main memory that a kept run of it needed, GiB (runs on a GPU state the GPU's)."""
     found: dict[str, float] = {}
     for record in _kept(root):
         peak = record.content.get("peak_memory_gib")
-        if record.cell and isinstance(peak, (int, float)):
+        if record.cell and isinstance(peak, (int, float)) and record.content["hardware"].get("device") == "cpu":
             found[record.cell] = max(found.get(record.cell, 0.0), float(peak))
     return found
 

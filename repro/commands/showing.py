@@ -37,6 +37,8 @@ def list_cells(
     formats.check_format(format)
     root = repository_root()
     if coverage:
+        if missing or folders:
+            raise UserError("--coverage counts published tables, whatever was run; leave --missing and --records away")
         sheets = unanswered.coverage_sheets(select_papers(read_registry(root), paper), root)
         write(formats.render(sheets, format, Path.cwd()))
         return
@@ -65,6 +67,8 @@ def table(
     formats.check_format(format)
     root = repository_root()
     if self_test:
+        if paper is not None or folders:
+            raise UserError("--self-test tries the tables of the whole repository; leave paper and --records away")
         found = planted.plant_everything(root)
         for one in found:
             print(f"{'caught' if one.caught else 'NOT CAUGHT'}: {one.what}")

@@ -102,7 +102,7 @@ class Repository:
             "paper": "toy",
             "cell": "toy/full",
             "method": "Toy",
-            "command": ["main.py", "--seed", "0"],
+            "command": ["main.py", "--overrides", "--seed", "0"],
             "config": {"smoke": False},
             "changed": {},
             "labels": [],
@@ -239,7 +239,7 @@ def toy_repository(repository, recorder, monkeypatch):
 
 TOY_SCRIPT = """
 row=$1; shift
-exec "$PYTHON" ../program.py --row "$row" "$@"
+exec "$PYTHON" ../program.py --row "$row" --overrides "$@"
 """
 
 TOY_PROGRAM = """
@@ -261,6 +261,12 @@ if behaviour == "fails":
     print("error: the teacher is missing", flush=True)
     sys.exit(3)
 if behaviour == "silent":
+    sys.exit(0)
+if behaviour == "repeats":
+    for number in range(2):
+        (out / f"repeat_{number}").mkdir(exist_ok=True)
+        part = dict(record, run_id=record["run_id"] + str(number), part=f"repeat_{number}")
+        (out / f"repeat_{number}" / "record.json").write_text(json.dumps(part))
     sys.exit(0)
 if behaviour == "meets":
     (out / "here").touch()

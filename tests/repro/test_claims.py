@@ -214,6 +214,7 @@ def test_a_block_of_claims_goes_stale_with_a_record(claimed, call):
         ("assert 1 + 1 == 2", SUPPORTED),
         ("assert 1 + 1 == 3", NOT_SUPPORTED),
         ("import pytest; pytest.skip('absent')", NOT_SUPPORTED),
+        ("import pytest; pytest.xfail('known')", NOT_SUPPORTED),
     ],
 )
 def test_a_code_claim_is_decided_by_its_tests_on_demand_only(repository, call, body, status):
@@ -233,6 +234,16 @@ def test_a_code_claim_is_decided_by_its_fixtures_too(toy_repository, recorder, t
     recorder.add(id="toy.unanswered")
     (row,) = json.loads(call("claims", "--verify", "--format", "json")[1])[0]["rows"]
     assert row["verdict"] == NOT_SUPPORTED and "toy.unanswered" in row["reason"]
+
+
+def test_a_fixture_pattern_that_names_nothing_is_no_evidence(toy_repository, recorder, toy_parity, call):
+    recorder.add()
+    claim = CODE.replace("tests = [", 'fixtures = ["toy.*", "toy.absent.*"]\n#')
+    toy_repository.write("repro/claims/toy.toml", claim)
+    (row,) = json.loads(call("claims", "--verify", "--format", "json")[1])[0]["rows"]
+    assert row["verdict"] == NOT_SUPPORTED and "toy.absent.*" in row["reason"]
+    code, out, _ = call("check")
+    assert code == 1 and "no recorded fixture matches toy.absent.*" in out
 
 
 def test_the_real_claims_are_sound_and_name_tests_that_exist():

@@ -279,3 +279,22 @@ def test_a_registered_module_that_does_not_exist_is_named(repository, recorder):
     entry = recorder.add()
     with pytest.raises(UserError, match="toy_adapters"):
         parity.load_adapters(read_registry(repository.root), [entry])
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ([1], "'1' is no entry"),
+        (["toy.product"], "is no entry"),
+        ({"inputs": None}, "inputs is 'None'; wrong type"),
+        ({"rtol": None}, "rtol is 'None'; wrong type"),
+        ({"file": None}, "file is 'None'; wrong type"),
+        ({"id": 5}, "entry 5: id is '5'; wrong type"),
+    ],
+)
+def test_a_manifest_of_another_form_is_named(recorder, manifest, expected):
+    entry = recorder.add() and recorder.entries[0]
+    content = [{**entry, **manifest}] if isinstance(manifest, dict) else manifest
+    (recorder.folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=expected):
+        read_manifest(recorder.folder)

@@ -235,6 +235,9 @@ def test_pictures_of_runs_are_found_beside_the_record_or_in_the_run(filled):
     record = load_record(run)
     assert [path.name for path in find_pictures(record, 2)] == ["epoch_0003.png", "epoch_0004.png"]
     assert kept_folder(record).name == "loose.pictures"
+    for number in (9, 10):
+        (run / f"images/step_{number}.png").write_bytes(png())
+    assert [path.name for path in find_pictures(record, 1)] == ["step_10.png"]
 
 
 def test_many_pictures_are_folded(filled):

@@ -59,6 +59,8 @@ def test_a_folder_with_a_records_name_is_no_record(repository, call):
         {"metrics": {"accuracy_matrix": [5, 6]}},
         {"metrics": {"accuracy_matrix": [[90.0, None], [80.0]]}},
         {"metrics": {"accuracy_matrix": [[90.0, None], [None, None]]}},
+        {"metrics": {"accuracy_matrix": [[90.0, None, None], [None, 80.0, None], [80.0, 80.0, 80.0]]}},
+        {"metrics": {"acc": [80.0], "accuracy_matrix": [[90.0, None], [80.0, 80.0]]}},
         {"labels": [["shortened"]]},
         {"labels": "shortened"},
         {"data": {"copy": ["original"]}},

@@ -32,7 +32,7 @@ def test_runs_the_script_in_its_directory_and_hands_flags_on(scripted, call):
     code, out, _ = call("run", "toy/full", "--seeds", "0,2", "--", "--gamma", "0.5")
     assert code == 0
     folder = "../outputs/toy/full/seed2"
-    assert calls(scripted, "toy/full", 2) == [f"--row full --seed 2 --output_dir {folder} --gamma 0.5"]
+    assert calls(scripted, "toy/full", 2) == [f"--row full --overrides --seed 2 --output_dir {folder} --gamma 0.5"]
     assert out.count("finished") == 2
 
 
@@ -59,6 +59,22 @@ def test_a_finished_run_of_another_experiment_is_not_taken_for_this_one(scripted
     path.write_text(json.dumps({**json.loads(path.read_text()), "changed": {"gamma": [1, 0.5]}}))
     call("run", "toy/full")
     assert len(calls(scripted, "toy/full")) == 3
+
+
+def test_other_flags_are_another_experiment_but_not_where_it_runs(scripted, call):
+    call("run", "toy/demo", "--", "--lr", "0.1", "--epochs", "1")
+    for words in (["--lr", "0.1"], ["--lr", "0.1", "--epochs"], ["--lr", "0.1", "--epochs", "1", "--resume", "never"]):
+        before = len(calls(scripted, "toy/demo"))
+        assert call("run", "toy/demo", "--", *words)[0] == 0
+        assert len(calls(scripted, "toy/demo")) == before + 1
+    call("run", "toy/full")
+    code, out, _ = call("run", "toy/full", "--", "--gpuid", "1", "--checkpoint_interval", "60")
+    assert code == 0 and "finished before" in summary(out, "toy/full")
+
+
+def test_several_runs_of_one_command_are_found(scripted, call):
+    code, out, _ = call("run", "toy/full", "--", "--behave", "repeats")
+    assert code == 0 and "2 runs" in summary(out, "toy/full")
 
 
 def test_smoke_runs_lie_apart_and_are_skipped_too(scripted, call):
@@ -137,6 +153,13 @@ def test_a_termination_signal_lets_the_run_save_and_starts_nothing_more(scripted
         (("run", "toy/full", "--slurm", "partition=gpu"), "--launcher slurm"),
         (("run", "toy/full", "--launcher", "slurm", "--slurm", "gpu"), "KEY=VALUE"),
         (("run", "toy/full", "--launcher", "cloud"), "known: local, slurm, torchrun"),
+        (("run", "toy/full", "--jobs", "2", "--gpus", "0,0"), "names a device twice"),
+        (("run", "toy/full", "--memory", "0"), "more than 0 GiB"),
+        (("run", "toy/full", "--processes", "8"), "--launcher torchrun"),
+        (("run", "toy/full", "--launcher", "slurm", "--gpus", "0"), "--slurm KEY=VALUE"),
+        (("table", "toy", "--self-test"), "whole repository"),
+        (("manifest", "toy", "--check"), "whole repository"),
+        (("list", "--coverage", "--missing"), "leave --missing"),
         (("run", "toy/absent"), "toy/absent"),
         (("run", "toy/full", "--seeds", "0,a"), "--seeds"),
     ],

@@ -71,7 +71,7 @@ def test_other_runs_never_share_a_column_or_a_mean_with_full_runs(repository, ca
 def test_other_runs_are_grouped_by_what_makes_them_differ(repository):
     repository.record("a", labels=["shortened"], changed={"epochs": [80, 3]})
     repository.record("b", labels=["shortened"], changed={"epochs": [80, 5]})
-    repository.record("c", labels=["shortened"], changed={"epochs": [80, 3]})
+    repository.record("c", labels=["shortened"], changed={"epochs": [80, 3]}, seed=1)
     repository.record("d", labels=["shortened", "re-encoded"], changed={"epochs": [80, 3]})
     (subproject,) = read_registry(repository.root)
     runs = collect(subproject, repository.root)
@@ -251,3 +251,35 @@ def test_readme_with_wrong_markers_is_refused(repository, call, text):
     repository.write("README.md", text)
     code, _, err = call("readme")
     assert code == 2 and err.startswith("error: ")
+
+
+def test_a_repeated_seed_counts_once_and_a_replaced_run_not_at_all(repository):
+    repository.record("old", metrics=repository.result(70.0), started="2026-01-01T00:00:00+00:00")
+    repository.record("new", metrics=repository.result(80.0), started="2026-02-01T00:00:00+00:00")
+    repository.record("other", metrics=repository.result(90.0), seed=1)
+    (subproject,) = read_registry(repository.root)
+    runs = collect(subproject, repository.root)
+    assert sorted(full_runs(runs.records["toy/full"], subproject.cells[0].metrics[0]).values) == [80.0, 90.0]
+    assert len(runs.warnings) == 1 and "newer run" in runs.warnings[0]
+
+    content = repository.record("again", folder="outputs", metrics=repository.result(60.0))
+    repository.write("outputs/full/earlier-1/record.json", json.dumps(content))
+    repository.write("outputs/full/record.json", json.dumps({**content, "metrics": repository.result(61.0)}))
+    found, warnings = load_records([repository.root / "outputs" / "full"])
+    assert [record.metrics["acc"] for record in found] == [61.0] and not warnings
+
+
+def test_parts_with_other_coefficients_are_not_averaged(repository):
+    for number, acc in enumerate((20.0, 80.0)):
+        changed = {"reg_coef": [[5], [1, 10]]}
+        repository.record(f"p{number}", metrics=repository.result(acc), changed=changed, part=f"reg_{10**number}")
+    (subproject,) = read_registry(repository.root)
+    groups = other_runs(collect(subproject, repository.root).records["toy/full"], subproject.cells[0].metrics[0])
+    assert sorted(group.values for group in groups) == [(20.0,), (80.0,)]
+
+
+def test_a_command_without_the_marker_is_not_taken_for_the_row(repository):
+    repository.record("typed", command=["main.py", "--cell", "toy/full", "--lr", "5"])
+    (subproject,) = read_registry(repository.root)
+    records = collect(subproject, repository.root).records["toy/full"]
+    assert len(records) == 1 and not full_runs(records, subproject.cells[0].metrics[0]).values

@@ -47,11 +47,18 @@ def tar_tree(folder, target):
 class TestPrepare:
     def test_every_data_set_can_be_prepared(self):
         # CamVid has masks in place of labels; the segmentation subproject opens it
-        assert set(DATASETS) - {"CamVid"} == set(DATASET_NAMES)
+        prepared = {name for name, one in DATASETS.items() if one.load is not None}
+        assert prepared - {"CamVid"} == set(DATASET_NAMES) - {"Sample"}
 
     def test_unknown_name(self, tmp_path):
         with pytest.raises(UserError, match="unknown data set 'cifar'; known: CIFAR100"):
             prepare("cifar", tmp_path)
+
+    def test_sets_that_are_unpacked_by_hand_say_what_goes_where(self, tmp_path):
+        with pytest.raises(UserError, match="not prepared by this command; by hand: ADEChallengeData2016.zip"):
+            prepare("ade20k", tmp_path)
+        (tmp_path / "ADEChallengeData2016").mkdir()
+        assert "nothing to do" in prepare("ade20k", tmp_path)
 
     def test_missing_archive(self, tmp_path):
         with pytest.raises(UserError, match="gone.zip does not exist"):
@@ -66,7 +73,7 @@ class TestPrepare:
     def test_the_sample_needs_nothing(self, tmp_path):
         assert "comes with the package" in prepare("sample", tmp_path)
 
-    @pytest.mark.parametrize("name", [name for name in DATASETS if name != "Sample"])
+    @pytest.mark.parametrize("name", [name for name, one in DATASETS.items() if one.load is not None])
     def test_an_archive_of_another_kind_is_refused_in_one_line(self, tmp_path, name):
         write(tmp_path / "in" / "notes" / "readme.txt", b"nothing")
         archive = zip_tree(tmp_path / "in", tmp_path / "other.zip")
@@ -122,6 +129,14 @@ class TestCifar100:
         write(tmp_path / "cifar100.npz", b"half")
         prepare("cifar100", tmp_path, archive)
         assert len(open_dataset("CIFAR100", tmp_path, "train", download=False)) == 6
+
+    def test_other_images_are_not_overwritten(self, tmp_path):
+        prepare("cifar100", tmp_path, cifar100_archive(tmp_path / "small.zip"))
+        before = (tmp_path / "cifar100.npz").read_bytes()
+        other = cifar100_archive(tmp_path / "other.zip", train=4)
+        with pytest.raises(UserError, match="holds other data already"):
+            prepare("cifar100", tmp_path, other)
+        assert (tmp_path / "cifar100.npz").read_bytes() == before
 
     def test_a_damaged_archive_leaves_nothing(self, tmp_path):
         archive = cifar100_archive(tmp_path / "small.zip")

@@ -34,6 +34,7 @@ def run_program(body: str) -> subprocess.CompletedProcess[str]:
         ('raise UserError("--lr: expected a number")', 2, "error: --lr: expected a number\n"),
         ('raise NonFiniteLoss("ce is nan")', 2, "error: ce is nan\n"),
         ('raise RunStopped("time is up")', 75, "stopped: time is up\n"),
+        ("open('/dev/null/x')", 2, "error: /dev/null/x: Not a directory; give another path, or free this one\n"),
         ("return 7", 0, ""),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_refused_choice_lists_the_choices() -> None:
 def test_overrides_tell_what_the_user_changed() -> None:
     row = ["--lr", "0.1", "--schedule", "30", "60", "--rand_split"]
     added = ["--lr", "0.2", "--schedule", "7", "--train_aug", "--rand_split", "--mode", "sum"]
-    machine = ["--output_dir", "elsewhere", "--gpuid", "-1", "--time_budget", "5", "--cell", "a/b"]
+    machine = ["--output_dir", "elsewhere", "--gpuid", "-1", "--time_budget", "5"]
     config, changed = parse_row(Options, [*row, "--overrides", *added, *machine])
     assert changed == {"lr": [0.1, 0.2], "schedule": [[30, 60], [7]], "train_aug": [True, False]}
     assert config == dataclasses.replace(
@@ -151,13 +151,19 @@ def test_overrides_tell_what_the_user_changed() -> None:
         output_dir="elsewhere",
         gpuid=[-1],
         time_budget=5.0,
-        cell="a/b",
     )
 
 
 @pytest.mark.parametrize("argv", [["--lr", "0.2"], ["--lr", "0.2", "--overrides"], ["--overrides"], []])
 def test_nothing_is_changed_without_flags_after_the_marker(argv: list[str]) -> None:
     assert parse_row(Options, argv)[1] == {}
+
+
+def test_a_row_answers_its_own_cell_only() -> None:
+    assert parse_row(Options, ["--cell", "a/b", "--overrides"])[0].cell == "a/b"
+    for words in (["--cell", "a/c"], ["--cell=a/c"]):
+        with pytest.raises(UserError, match="--cell after --overrides"):
+            parse_row(Options, ["--cell", "a/b", "--overrides", *words])
 
 
 def test_a_bad_flag_after_the_marker_is_refused() -> None:
