@@ -15,6 +15,7 @@ import torch
 from common.data.grids import save_image
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from common.training.options import as_dict
 from common.training.teachers import SHIPPED, Teacher, load_teacher, read_card, teacher_path
 from curriculum_dfkd import experiment, train_scratch, vanilla_kd
 from curriculum_dfkd import main as data_free
@@ -361,6 +362,30 @@ def test_a_row_in_its_short_form(script, row, tmp_path):
     assert result.returncode == 0, result.stderr
     (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert "smoke" in record["labels"] and record["cell"].startswith("cudfkd/") and record["status"] == "finished"
+
+
+def test_the_teachers_accuracy_stands_beside_every_distillation():
+    for cell in select_cells(read_registry(REPOSITORY), ["cudfkd/*"]):
+        is_teacher = cell.script.startswith("scripts/scratch/")
+        assert any(metric.key == "teacher_accuracy" for metric in cell.metrics) is not is_teacher, cell.id
+
+
+def test_rows_from_modern_teachers_change_nothing_else():
+    rows = {}
+    for name in ("cifar10", "cifar100", "modern_teachers"):
+        environment = {**os.environ, "PYTHON": "echo", "OUT": "outputs"}
+        words = ["sh", f"scripts/cudfkd/{name}.sh"]
+        shown = subprocess.run(words, cwd=FOLDER, env=environment, capture_output=True, text=True, check=True).stdout
+        for line in shown.splitlines():
+            config, _ = data_free.get_config(line.split()[2:])
+            rows[config.cell] = config
+    modern = [cell for cell in rows if "-modern-" in cell]
+    assert len(modern) == 9
+    for cell in modern:
+        plain, changed = as_dict(rows[cell.replace("-modern", "")]), as_dict(rows[cell])
+        differing = {name for name in plain if plain[name] != changed[name]}
+        assert differing - {"log_fidelity"} == {"teacher_weights", "cell", "output_dir"}
+        assert changed["teacher_weights"].startswith(f"checkpoints/modern/{changed['dataset']}_{changed['teacher']}.")
 
 
 def test_one_name_stands_for_the_whole_desk_bench():
