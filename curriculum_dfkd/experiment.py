@@ -135,14 +135,24 @@ class Setup:
             about |= found.describe()
         return network, about
 
-    def labels(self, full: ImageSet | None = None) -> list[str]:
-        """In what respect a run is not the full published setting."""
+    def labels(self, full: ImageSet | None = None, updates_of_pass: int | None = None) -> list[str]:
+        """In what respect a run is not the full published setting.
+
+        Args:
+            full: the training images, if there are any.
+            updates_of_pass: what an unset --ep_steps stands for.
+        """
         config, changed = self.config, self.run.changed
         labels = ["smoke"] if config.smoke else []
         labels += [images.copy for images in (self.test, full) if images is not None and images.copy != "original"]
         if getattr(config, "desk_scale", False):
             labels.append("desk-scale")
-        if any(name in changed and changed[name][1] < changed[name][0] for name in ("epochs", "ep_steps")):
+        lengths = [
+            [updates_of_pass if value is None else value for value in changed[name]]
+            for name in ("epochs", "ep_steps")
+            if name in changed
+        ]
+        if any(used < of_row for of_row, used in lengths):
             labels.append("shortened")
         if config.fast or config.precision != "fp32" or config.opt_level not in (None, "O0"):
             labels.append("fast")
@@ -150,7 +160,8 @@ class Setup:
 
 
 def run_program(
-    config: Any, changed: dict[str, list[Any]], method: str, train: Callable[[Any, Run], dict[str, Any]]
+    config: Any, changed: dict[str, list[Any]], method: str, train: Callable[[Any, Run], dict[str, Any]],
+    check_finished: Callable[[Any, Run], None] | None = None,
 ) -> dict[str, Any]:
     """Open the run's folder, skip a finished run, train; returns the metrics.
 
@@ -159,6 +170,7 @@ def run_program(
         changed: what the user changed of a script's row.
         method: name for the record.
         train: config and run -> metrics.
+        check_finished: called instead of `train` for a finished run, to make again what is missing of its results.
     """
     device, notice = choose_device([0 if config.gpu is None else config.gpu])
     seed_everything(config.seed)
@@ -171,12 +183,15 @@ def run_program(
             run.note(notice)
         if run.finished and not getattr(config, "evaluate_only", False):
             run.note(f"finished already: {run.folder}")
+            if check_finished is not None:
+                check_finished(config, run)
             return run.read_record()["metrics"]
         return train(config, run)
 
 
 def finish(
-    training: Training, run: Run, about: dict[str, Any], data: dict[str, Any], labels: list[str]
+    training: Training, run: Run, about: dict[str, Any], data: dict[str, Any], labels: list[str],
+    keep: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train for what is left and write the record, the one of a stopped run too.
 
@@ -186,6 +201,7 @@ def finish(
         about: further entries of the metrics, e.g. of the teacher.
         data: what the run used.
         labels: see `Setup.labels`.
+        keep: given the id of the run, writes what has to be there before the run counts as finished.
 
     Returns:
         The metrics: the loop's summary, `about`, and what the run cost.
@@ -195,10 +211,27 @@ def finish(
     except RunStopped:
         run.write_record(training.summary() | about | run.cost(), data, labels, finished=False)
         raise
+    if keep is not None:
+        unfinished = run.write_record(training.summary() | about | run.cost(), data, labels, finished=False)
+        keep(unfinished["run_id"])
     metrics = training.summary() | about | run.cost()
     run.write_record(metrics, data, labels)
     run.note(f"finished in {metrics['hours']:.2f} h; record: {run.folder / 'record.json'}")
     return metrics
+
+
+def evaluate(training: Training, run: Run) -> dict[str, float]:
+    """Test the network of the newest checkpoint, as `--evaluate_only` asks; returns the values that it notes.
+
+    Raises:
+        UserError: if there is no checkpoint.
+    """
+    if not run.restore():
+        raise UserError(f"--evaluate_only: no checkpoint in {run.folder}; train first, or give its --output_dir")
+    values = training.evaluator.test(training.model)
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    run.note(f"after {training.epoch} epochs: {shown}")
+    return values
 
 
 # --- data-free distillation -------------------------------------------------------------------------------------------
@@ -209,19 +242,16 @@ def distil(config: DataFreeOptions, run: Run) -> dict[str, Any]:
     setup = Setup(config, run)
     teacher, about = setup.teacher(config.teacher, config.teacher_weights)
     student = setup.network(config.student)
-    training = build_training(config, setup, teacher, student)
-    run.restore()
+    training = build_training(config, setup, teacher, student, about.get("teacher_sha256"))
     if config.evaluate_only:
-        values = training.evaluator.test(student)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        run.note(f"after {training.epoch} epochs: {shown}")
-        return values
-
+        return evaluate(training, run)
+    run.restore()
     return finish(training, run, about, describe(setup.test), setup.labels())
 
 
 def build_training(
-    config: DataFreeOptions, setup: Setup, teacher: StagedClassifier, student: StagedClassifier
+    config: DataFreeOptions, setup: Setup, teacher: StagedClassifier, student: StagedClassifier,
+    teacher_sha256: str | None,
 ) -> DataFreeDistillation:
     """The loop with all its parts."""
     spec, channels = setup.facts.transform, setup.facts.channels
@@ -240,6 +270,7 @@ def build_training(
         setup.evaluator(teacher if config.log_fidelity else None), setup.precision, setup.run,
         config.validation_interval, teacher=teacher, synthesiser=synthesiser, objective=build_objective(config),
         rounds=rounds, student_steps=per_round, on_epoch=grid_writer(config, setup.run),
+        teacher_sha256=teacher_sha256,
     )
 
 

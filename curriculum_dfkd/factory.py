@@ -17,7 +17,7 @@ from common.losses.distillation import temperature_kl
 from common.training.errors import UserError
 from curriculum_dfkd.curriculum import Pace, pace_of
 from curriculum_dfkd.objectives import CurriculumDistillation, Distillation
-from curriculum_dfkd.options import DataFreeOptions, rounds_of
+from curriculum_dfkd.options import GENERATIVE, DataFreeOptions, rounds_of
 from curriculum_dfkd.synthesis.base import Networks, Synthesiser
 from curriculum_dfkd.synthesis.cmi import ContrastiveInversion, Inspector, uses_stage_inputs
 from curriculum_dfkd.synthesis.contrast import BANK_SIZE, ContrastiveHead, FeatureBank
@@ -25,7 +25,6 @@ from curriculum_dfkd.synthesis.deepinversion import DeepInversion
 from curriculum_dfkd.synthesis.generative import BETAS, CurriculumSynthesiser, GenerativeSynthesiser
 from curriculum_dfkd.synthesis.pool import ImagePool
 
-GENERATIVE = ("dafl", "zskt", "dfad", "dfq")
 FLAGS = {"ent": "lmda_ent", "tv": "tv_weight", "l2": "l2_weight"}
 """Name of a term -> flag of its weight, where they differ."""
 

@@ -16,6 +16,17 @@ METHODS = ("dafl", "zskt", "dfad", "dfq", "deepinv", "cmi", "cudfkd")
 NOT_OFFERED = ("zskd", "dfme", "softtarget", "pretrained")
 """Methods of the original that no published table shows."""
 
+GENERATIVE = ("dafl", "zskt", "dfad", "dfq")
+"""Methods with the generator of CMI's release."""
+
+READERS = {
+    "compat": ("cudfkd",), "curriculum_level": ("cudfkd",), "lambda_rate": ("cudfkd",), "betas": GENERATIVE,
+    "keep_image": ("deepinv",), "tv_weight": ("deepinv",), "l2_weight": ("deepinv",), "n_neg": ("cmi",),
+    "full_bank_read": ("cmi",), "nz": (*GENERATIVE, "cmi", "cudfkd"), "ngf": (*GENERATIVE, "cmi", "cudfkd"),
+    "log_all_terms": (*GENERATIVE, "deepinv", "cudfkd"), "dump_pool": ("deepinv", "cmi"),
+}
+"""Switch of this repository -> methods that read it; elsewhere anything but its default is refused."""
+
 ALIASES = {"-b": "--batch_size", "-j": "--workers", "-p": "--print_freq", "--wd": "--weight_decay",
            "--weight_decay": "--weight_decay", "--epoch": "--epochs"}
 """Short forms of the originals' command lines."""
@@ -145,8 +156,8 @@ class MethodOptions(RunOptions):
     round_steps: Literal["auto", "kd_steps", "interval"] = "auto"
     """which flag gives the student updates per round; auto: --kd_steps_interval for cudfkd, --kd_steps for the others
     (D2: ljrprocc/DataFree took the interval for all)"""
-    betas: Literal["cmi", "cud"] = "cmi"
-    """Adam's betas of the generators of dafl, zskt, dfad, dfq: (0.5, 0.999) or (0.9, 0.99) (D4)"""
+    betas: Literal["cmi", "cud"] | None = None
+    """Adam's betas of the generators of dafl, zskt, dfad, dfq: (0.5, 0.999) or (0.9, 0.99) (D4); default: cmi"""
     keep_image: Literal["last", "best"] = "last"
     """deepinv: iterate that is kept (D5)"""
     tv_weight: float = 0.001
@@ -244,6 +255,7 @@ def check(config: DataFreeOptions) -> DataFreeOptions:
     if config.method not in METHODS:
         reason = "no published table shows it" if config.method in NOT_OFFERED else "unknown"
         raise UserError(f"--method {config.method}: {reason}; expected one of {', '.join(METHODS)}")
+    refuse_unread(config)
     is_cudfkd = config.method == "cudfkd"
     option = config.curr_option or ("curr_log" if is_cudfkd else "none")
     if option != "none" and not is_cudfkd:
@@ -251,12 +263,40 @@ def check(config: DataFreeOptions) -> DataFreeOptions:
     level = config.curriculum_level or {"code": "batch", "paper": "sample"}[config.compat]
     if config.loss == "l2" and option == "none":
         raise UserError("--loss l2 needs a curriculum (--curr_option curr_log, curr_soft or curr_hard)")
-    config = dataclasses.replace(config, curr_option=option, curriculum_level=level)
-    if config.n_neg < 1:
-        raise UserError(f"--n_neg must be at least 1, found {config.n_neg}")
+    config = dataclasses.replace(config, curr_option=option, curriculum_level=level, betas=config.betas or "cmi")
+    require_positive(config, "synthesis_batch_size", "nz", "ngf", "depth", "n_neg", "test_images_per_class")
     config = resolve_precision_flag(config)
     rounds_of(config)
     return config
+
+
+def refuse_unread(config: DataFreeOptions) -> None:
+    """Raises a UserError for a switch of this repository that was given to a method which does not read it."""
+    for field in dataclasses.fields(MethodOptions):
+        readers = READERS.get(field.name, METHODS)
+        if config.method not in readers and getattr(config, field.name) != field.default:
+            known = ", ".join(readers)
+            raise UserError(f"--{field.name}: {config.method} does not read it, only {known}; leave it out")
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Raises a UserError for a flag below 1; None is left to its default."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1, found {value}")
+
+
+def milestones_of(config: Any) -> list[int]:
+    """The epochs of `--lr_decay_milestones`.
+
+    Raises:
+        UserError: if they are no numbers.
+    """
+    try:
+        return [int(word) for word in config.lr_decay_milestones.split(",")]
+    except ValueError:
+        raise UserError(f"--lr_decay_milestones expects 120,150,180, found {config.lr_decay_milestones!r}") from None
 
 
 def refuse_without_effect(config: Any) -> None:
@@ -290,8 +330,9 @@ def rounds_of(config: DataFreeOptions) -> tuple[int, int, int]:
     flag = "kd_steps_interval" if by_interval else "kd_steps"
     student = _first(config, flag) if by_interval else config.kd_steps
     synthesis = _first(config, "g_steps_interval") if is_cudfkd else config.g_steps
-    if min(student, synthesis, config.ep_steps, config.epochs, config.batch_size) < 1:
-        raise UserError("epochs, steps and batch sizes must be at least 1")
+    require_positive(config, "epochs", "ep_steps", "batch_size")
+    if min(student, synthesis) < 1:
+        raise UserError(f"updates per round must be at least 1, found {synthesis} (synthesis) and {student} (student)")
     rounds = config.ep_steps // student
     if rounds == 0:
         raise UserError(

@@ -22,20 +22,21 @@ import safetensors.torch
 import torch
 
 from common.training.errors import UserError, command_line
-from common.training.options import RunOptions, machine_option, parse_row
-from common.training.record import run_id
+from common.training.options import RunOptions, as_dict, is_machine_option, machine_option, parse_row
 from common.training.run import Run
 from common.training.seeding import draw_seed
 from common.training.teachers import save_teacher, teacher_path
 from curriculum_dfkd.data import EndlessBatches, describe
-from curriculum_dfkd.experiment import SMOKE_BATCH, SMOKE_IMAGES, Setup, finish, run_program
+from curriculum_dfkd.experiment import SMOKE_BATCH, SMOKE_IMAGES, Setup, evaluate, finish, run_program
 from curriculum_dfkd.objectives import CrossEntropy
-from curriculum_dfkd.options import resolve_precision_flag, translate
+from curriculum_dfkd.options import milestones_of, require_positive, resolve_precision_flag, translate
 from curriculum_dfkd.supervised import SupervisedTraining
 from curriculum_dfkd.training import BEST, Rate, cosine_rate, multistep_rate, warm_cosine_rate
 
+RELEASED = {"weight_decay": 1e-4, "batch_size": 256}
 MODERN = {"weight_decay": 5e-4, "batch_size": 128}
-"""What `--recipe modern` sets where the flag has its default."""
+RECIPES = {"released": RELEASED, "modern": MODERN, "small": RELEASED}
+"""Value of `--recipe` -> what flags stand for that were not given."""
 
 WARM_UP = 5
 """Epochs of linear warm-up of the modern recipe."""
@@ -53,16 +54,16 @@ class OriginalOptions:
     """data set"""
     epochs: int = 200
     """epochs"""
-    batch_size: int = 256
-    """images per update"""
+    batch_size: int | None = None
+    """images per update; default: 256 (recipe modern: 128)"""
     lr: float = 0.1
     """learning rate"""
     lr_decay_milestones: str = "120,150,180"
     """epochs from which the rate is divided by ten"""
     momentum: float = 0.9
     """of SGD"""
-    weight_decay: float = 1e-4
-    """of SGD"""
+    weight_decay: float | None = None
+    """of the optimiser; default: 1e-4 (recipe modern: 5e-4)"""
     seed: int = 0
     """seed of all random generators"""
     gpu: int | None = machine_option(None)
@@ -97,14 +98,16 @@ class ScratchOptions(RunOptions, OriginalOptions):
 
 
 def get_config(argv: Sequence[str] | None = None) -> tuple[ScratchOptions, dict[str, list[Any]]]:
-    """Flags -> typed config, and what the user changed of a script's row."""
+    """Flags -> typed config, and what the user changed of a script's row.
+
+    Raises:
+        UserError: for lengths below 1, a stem that the network lacks, or a flag that the recipe does not read.
+    """
     words = translate(sys.argv[1:] if argv is None else argv)
     config, changed = parse_row(ScratchOptions, words, "supervised training")
     config = resolve_precision_flag(config)
-    if config.recipe == "modern":
-        defaults = ScratchOptions()
-        unset = {name: value for name, value in MODERN.items() if getattr(config, name) == getattr(defaults, name)}
-        config = dataclasses.replace(config, **unset)
+    config, changed = resolve_recipe(config, changed)
+    require_positive(config, "epochs", "batch_size", "images_per_class")
     if config.stem == "imagenet":
         if config.model not in ("resnet18", "resnet34", "resnet50"):
             raise UserError(f"--stem imagenet concerns resnet18, resnet34 and resnet50, found --model {config.model}")
@@ -115,16 +118,27 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[ScratchOptions, dict[
     return config, changed
 
 
-def milestones_of(config: ScratchOptions) -> list[int]:
-    """The epochs of `--lr_decay_milestones`.
+def resolve_recipe(
+    config: ScratchOptions, changed: dict[str, list[Any]]
+) -> tuple[ScratchOptions, dict[str, list[Any]]]:
+    """Give flags that were not given the recipe's values, in the config and in what was changed of a row.
 
     Raises:
-        UserError: if they are no numbers.
+        UserError: for a flag that the recipe does not read.
     """
-    try:
-        return [int(word) for word in config.lr_decay_milestones.split(",")]
-    except ValueError:
-        raise UserError(f"--lr_decay_milestones expects 120,150,180, found {config.lr_decay_milestones!r}") from None
+    for name, readers in (("momentum", ("released", "modern")), ("lr_decay_milestones", ("released",))):
+        if config.recipe not in readers and getattr(config, name) != getattr(ScratchOptions, name):
+            raise UserError(f"--{name}: --recipe {config.recipe} does not read it; leave one of them out")
+    recipe_of_row = changed.get("recipe", [config.recipe])[0]
+    changed = dict(changed)
+    for name, value in RECIPES[config.recipe].items():
+        of_row, used = changed.pop(name, [getattr(config, name)] * 2)
+        of_row = RECIPES[recipe_of_row][name] if of_row is None else of_row
+        used = value if used is None else used
+        config = dataclasses.replace(config, **{name: used})
+        if used != of_row:
+            changed[name] = [of_row, used]
+    return config, changed
 
 
 def rate_of(config: ScratchOptions) -> Rate:
@@ -157,27 +171,39 @@ def train(config: ScratchOptions, run: Run) -> dict[str, Any]:
         model, optimizer_of(config, model), rate_of(config), config.epochs, setup.evaluator(), setup.precision, run,
         config.validation_interval, batches=batches, objective=CrossEntropy(),
     )
-    run.restore()
     if config.evaluate_only:
-        return training.evaluator.test(model)
-    metrics = finish(training, run, {}, describe(setup.test, images), setup.labels(images))
-    keep_teacher(config, setup, model, run)
-    return metrics
+        return evaluate(training, run)
+    run.restore()
+    return finish(
+        training, run, {}, describe(setup.test, images), setup.labels(images),
+        keep=lambda run_id: keep_teacher(config, setup, model, run, run_id),
+    )
 
 
-def keep_teacher(config: ScratchOptions, setup: Setup, model: torch.nn.Module, run: Run) -> None:
+def place_of_teacher(config: ScratchOptions, run: Run) -> Path:
+    """The file that a distillation looks for; a smoke run keeps it to itself."""
+    return teacher_path(run.folder if config.smoke else Path(config.teacher_dir), config.dataset, config.model)
+
+
+def restore_teacher(config: ScratchOptions, run: Run) -> None:
+    """Write the teacher of a finished run once more if `--teacher_dir` has none."""
+    if not place_of_teacher(config, run).is_file():
+        setup = Setup(config, run)
+        keep_teacher(config, setup, setup.network(config.model), run, run.read_record()["run_id"])
+
+
+def keep_teacher(config: ScratchOptions, setup: Setup, model: torch.nn.Module, run: Run, run_id: str) -> None:
     """Measure the best weights and put them, with their card, where a distillation looks for teachers."""
+    if not (run.folder / BEST).is_file():
+        raise UserError(f"{run.folder} has lost {BEST}, the teacher's weights; train again with --resume never")
     model.load_state_dict(safetensors.torch.load_file(run.folder / BEST))
     accuracy = setup.evaluator().test(model)["acc1"]
-    recipe = {name: getattr(config, name) for name in
-              ("recipe", "epochs", "batch_size", "lr", "momentum", "weight_decay", "seed")}
-    folder = run.folder if config.smoke else Path(config.teacher_dir)
-    path = teacher_path(folder, config.dataset, config.model)
+    recipe = {name: value for name, value in as_dict(config).items() if not is_machine_option(ScratchOptions, name)}
+    path = place_of_teacher(config, run)
     card = save_teacher(
         path, model, network=config.model, dataset=config.dataset, num_classes=setup.num_classes,
         in_channels=setup.facts.channels, accuracy=round(accuracy, 4), test_images=len(setup.test),
-        test_sha256=setup.test.fingerprint(), recipe=recipe,
-        run_id=run_id(config.cell, f"scratch-{config.model}", config.seed, recipe),
+        test_sha256=setup.test.fingerprint(), recipe=recipe, run_id=run_id,
     )
     run.note(f"teacher: {path} ({card.accuracy:.2f} %), card beside it")
 
@@ -185,7 +211,7 @@ def keep_teacher(config: ScratchOptions, setup: Setup, model: torch.nn.Module, r
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train; returns the metrics."""
     config, changed = get_config(argv)
-    return run_program(config, changed, "Scratch", train)
+    return run_program(config, changed, "Scratch", train, restore_teacher)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.metrics.streams import stream_statistics
+from common.training.errors import UserError
 from common.training.files import write_atomically
 from common.training.precision import Precision
 from common.training.run import Run
@@ -51,6 +52,7 @@ class Training:
         precision: number format.
         run: where steps are counted, logged and saved; the loop registers itself there.
         validation_interval: epochs between two tests; 0: only after the last one.
+        teacher_sha256: of the teacher's weights; a run goes on with the same ones only. None: not compared.
 
     Attributes:
         epoch: epochs that are done.
@@ -59,11 +61,11 @@ class Training:
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, rate: Rate, epochs: int, evaluator: Evaluator,
-        precision: Precision, run: Run, validation_interval: int = 1,
+        precision: Precision, run: Run, validation_interval: int = 1, *, teacher_sha256: str | None = None,
     ) -> None:
         self.model, self.optimizer, self.rate, self.epochs = model, optimizer, rate, epochs
         self.evaluator, self.precision, self.run = evaluator, precision, run
-        self.validation_interval = validation_interval
+        self.validation_interval, self.teacher_sha256 = validation_interval, teacher_sha256
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         run.register("training", self)
@@ -100,11 +102,12 @@ class Training:
         interval = self.validation_interval
         if self.epoch + 1 == self.epochs or (interval and (self.epoch + 1) % interval == 0):
             values = self.evaluator.test(self.model)
+            is_best = values["acc1"] > max(self.history.get("acc1", []), default=-math.inf)  # the first of equals
             for name, value in values.items():
                 self.history.setdefault(name, []).append(value)
                 self.run.log_value(f"test/{name}", value, **where)
             line += "".join(f", {name} {value:.4g}" for name, value in values.items())
-            if values["acc1"] >= max(self.history["acc1"]):
+            if is_best:
                 self.keep_best()
         self.run.note(f"{line}, {self.run.step} updates, {self.run.seconds():.0f} s")
         self.epoch += 1
@@ -135,10 +138,21 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision.state_dict(),
+            "teacher_sha256": self.teacher_sha256,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state.
+
+        Raises:
+            UserError: if the run was begun with another teacher.
+        """
+        earlier = state.get("teacher_sha256")  # None in checkpoints from before it was saved
+        if None not in (earlier, self.teacher_sha256) and earlier != self.teacher_sha256:
+            raise UserError(
+                f"{self.run.folder} was begun with another teacher (sha256: expected {earlier[:12]}, found "
+                f"{self.teacher_sha256[:12]}); restore its weights, or give another --output_dir or --resume never"
+            )
         self.epoch, self.history = state["epoch"], state["history"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -22,9 +22,9 @@ from common.training.options import RunOptions, machine_option, parse_row
 from common.training.run import Run
 from common.training.seeding import draw_seed
 from curriculum_dfkd.data import DATASETS, EndlessBatches, describe
-from curriculum_dfkd.experiment import SMOKE_BATCH, SMOKE_IMAGES, Setup, finish, run_program
+from curriculum_dfkd.experiment import SMOKE_BATCH, SMOKE_IMAGES, Setup, evaluate, finish, run_program
 from curriculum_dfkd.objectives import RealDataDistillation
-from curriculum_dfkd.options import resolve_precision_flag, translate
+from curriculum_dfkd.options import milestones_of, require_positive, resolve_precision_flag, translate
 from curriculum_dfkd.supervised import SupervisedTraining
 from curriculum_dfkd.synthesis.pool import ImagePool
 from curriculum_dfkd.training import cosine_rate, multistep_rate
@@ -110,7 +110,8 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[VanillaOptions, dict[
     """Flags -> typed config, and what the user changed of a script's row.
 
     Raises:
-        UserError: for a transfer set that is neither a data set nor a folder, or a share outside 0 to 1.
+        UserError: for a transfer set that is neither a data set nor a folder, a share outside 0 to 1, lengths below 1,
+            or a flag that nothing would read.
     """
     words = translate(sys.argv[1:] if argv is None else argv)
     config, changed = parse_row(VanillaOptions, words, "distillation on real images")
@@ -123,6 +124,12 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[VanillaOptions, dict[
         raise UserError("--beta needs labels of --dataset; it works with --transfer_set equal to --dataset only")
     if not 0 < config.ratio <= 1:
         raise UserError(f"--ratio expects a share above 0 and at most 1, found {config.ratio:g}")
+    if config.ratio != 1 and not config.open_ratio:
+        raise UserError(f"--ratio {config.ratio:g} is read with --open_ratio only; add it or leave --ratio out")
+    require_positive(config, "epochs", "ep_steps", "batch_size", "test_images_per_class")
+    milestones_of(config)
+    if config.schedule == "cosine" and config.lr_decay_milestones != VanillaOptions.lr_decay_milestones:
+        raise UserError("--lr_decay_milestones: --schedule cosine does not read it; leave one of them out")
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, ep_steps=4, batch_size=SMOKE_BATCH)
     return config, changed
@@ -156,9 +163,8 @@ def train(config: VanillaOptions, run: Run) -> dict[str, Any]:
     student = setup.network(config.student)
     images = open_transfer_set(config, setup)
     batches = EndlessBatches(setup.loader(images, True, config.batch_size, seed=draw_seed()))  # rng: order, crops
-    milestones = [int(word) for word in config.lr_decay_milestones.split(",")]
     is_cosine = config.schedule == "cosine"
-    rate = cosine_rate(config.lr, config.epochs) if is_cosine else multistep_rate(config.lr, milestones)
+    rate = cosine_rate(config.lr, config.epochs) if is_cosine else multistep_rate(config.lr, milestones_of(config))
     optimizer = torch.optim.SGD(
         student.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
@@ -166,12 +172,12 @@ def train(config: VanillaOptions, run: Run) -> dict[str, Any]:
     training = SupervisedTraining(
         student, optimizer, rate, config.epochs, setup.evaluator(teacher if config.log_fidelity else None),
         setup.precision, run, config.validation_interval, batches=batches, objective=objective, teacher=teacher,
-        updates=config.ep_steps,
+        updates=config.ep_steps, teacher_sha256=about.get("teacher_sha256"),
     )
-    run.restore()
     if config.evaluate_only:
-        return training.evaluator.test(student)
-    return finish(training, run, about, describe(setup.test, images), setup.labels(images))
+        return evaluate(training, run)
+    run.restore()
+    return finish(training, run, about, describe(setup.test, images), setup.labels(images, len(batches)))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Card:
         test_sha256: content hash of these.
         sha256: of the weights' file.
         parameters: number of them.
-        recipe: flags it was trained with.
-        run_id: of its training run.
+        recipe: all options that decide what its training computed.
+        run_id: of the record of its training run.
     """
 
     network: str
@@ -70,7 +70,9 @@ class Teacher:
     def describe(self) -> dict[str, Any]:
         """What a run's record says of it."""
         accuracy = None if self.card is None else self.card.accuracy
-        return {"teacher_file": self.path.name, "teacher_sha256": self.sha256, "teacher_card_accuracy": accuracy}
+        about = {"teacher_file": self.path.name, "teacher_sha256": self.sha256, "teacher_card_accuracy": accuracy}
+        recipe = None if self.card is None else self.card.recipe.get("recipe")
+        return about if recipe is None else about | {"teacher_recipe": recipe}
 
 
 def teacher_path(folder: Path, dataset: str, network: str) -> Path:

@@ -240,7 +240,7 @@ def test_cmi_takes_the_stages_of_a_network_without_norm_layers():
 def test_synthesis_leaves_the_networks_alone(method):
     config = check(DataFreeOptions(
         method=method, batch_size=4, kd_steps=1, kd_steps_interval="1", ep_steps=1, g_steps=2, adv=1.0, bn=1.0, oh=1.0,
-        ngf=2, nz=4, teacher="resnet8",
+        teacher="resnet8", **({"ngf": 2, "nz": 4} if method != "deepinv" else {}),
     ))  # fmt: skip
     student = build_network("resnet8", 10)
     networks = make_networks(student)
@@ -295,6 +295,15 @@ def test_old_spellings_are_understood():
         ({"fp16": True, "precision": "bf16"}, "contradict"),
         ({"kd_steps_interval": "x"}, "numbers separated"),
         ({"batch_size": 0}, "at least 1"),
+        ({"synthesis_batch_size": 0}, "--synthesis_batch_size must be at least 1, found 0"),
+        ({"nz": -3}, "--nz must"),
+        ({"depth": -1}, "--depth must"),
+        ({"test_images_per_class": 0}, "--test_images_per_class must"),
+        ({"method": "dafl", "lambda_rate": 3.0}, "--lambda_rate: dafl does not read it, only cudfkd"),
+        ({"method": "cmi", "compat": "paper"}, "--compat"),
+        ({"betas": "cmi"}, "--betas: cudfkd"),
+        ({"full_bank_read": True}, "--full_bank_read"),
+        ({"method": "deepinv", "ngf": 8}, "--ngf"),
     ],
     ids=str,
 )
@@ -308,3 +317,4 @@ def test_compat_chooses_the_level_of_the_curriculum():
     assert check(DataFreeOptions(compat="paper")).curriculum_level == "sample"
     assert check(DataFreeOptions(compat="paper", curriculum_level="batch")).curriculum_level == "batch"
     assert check(DataFreeOptions(method="dafl")).curr_option == "none"
+    assert check(DataFreeOptions(method="dafl")).betas == "cmi"

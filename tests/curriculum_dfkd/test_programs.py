@@ -15,13 +15,16 @@ import torch
 from common.data.grids import save_image
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
-from common.training.teachers import SHIPPED, load_teacher, read_card, teacher_path
+from common.training.options import as_dict
+from common.training.teachers import SHIPPED, Teacher, load_teacher, read_card, teacher_path
+from curriculum_dfkd import experiment, train_scratch, vanilla_kd
 from curriculum_dfkd import main as data_free
-from curriculum_dfkd import train_scratch, vanilla_kd
 from curriculum_dfkd.data import DATASETS, loader_for, open_images
+from curriculum_dfkd.evaluation import Evaluator
 from curriculum_dfkd.experiment import teacher_weights
 from curriculum_dfkd.networks import build_network
 from curriculum_dfkd.options import METHODS
+from curriculum_dfkd.training import Training
 from repro.records import find_problem
 from repro.registry import read_registry, select_cells
 from tests.helpers import REPOSITORY, assert_equal
@@ -199,13 +202,126 @@ def test_scratch_writes_a_card(tmp_path):
     assert card.accuracy == pytest.approx(record["metrics"]["best_acc"]) and card.recipe["weight_decay"] == 1e-4
 
 
+def recipe_of(*words: str) -> tuple[int, float]:
+    config, _ = train_scratch.get_config(words)
+    return config.batch_size, config.weight_decay
+
+
 def test_the_modern_recipe_and_the_bug_of_the_stem():
-    config, _ = train_scratch.get_config(["--recipe", "modern", "--batch-size", "64"])
-    assert config.weight_decay == 5e-4 and config.batch_size == 64
+    assert recipe_of() == recipe_of("--recipe", "small") == (256, 1e-4)
+    assert recipe_of("--recipe", "modern", "--batch-size", "64") == (64, 5e-4)
+    assert recipe_of("--recipe", "modern", "--batch_size", "256", "--weight_decay", "1e-4") == (256, 1e-4)  # as given
+    row = ["--recipe", "modern", "--overrides"]
+    config, changed = train_scratch.get_config([*row, "--batch_size", "256"])
+    assert config.batch_size == 256 and changed == {"batch_size": [128, 256]}
+    assert train_scratch.get_config([*row, "--batch_size", "128"])[1] == {}
+    changed = train_scratch.get_config(["--batch_size", "256", "--overrides", "--recipe", "modern"])[1]
+    assert changed == {"recipe": ["released", "modern"], "weight_decay": [1e-4, 5e-4]}
     config, _ = train_scratch.get_config(["--model", "resnet18", "--stem", "imagenet"])
     assert config.model == "resnet18_imagenet"
     with pytest.raises(UserError, match="--stem imagenet"):
         train_scratch.get_config(["--model", "vgg11", "--stem", "imagenet"])
+
+
+def test_the_card_of_a_teacher_names_its_record_and_all_that_it_was_trained_with(tmp_path):
+    words = ["--smoke", "--model", "resnet8", "--dataset", "cifar10", "--precision", "bf16", "--fast"]
+    train_scratch.main([*words, "--output_dir", str(tmp_path)])
+    card = read_card(teacher_path(tmp_path, "cifar10", "resnet8").with_suffix(".json"))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert card.run_id == record["run_id"] and card.recipe["precision"] == "bf16" and card.recipe["fast"]
+    assert {"images_per_class", "lr_decay_milestones", "stem"} <= card.recipe.keys()
+    assert not {"data_root", "output_dir", "teacher_dir"} & card.recipe.keys()
+
+
+def test_a_run_without_its_teacher_is_not_finished(tmp_path, monkeypatch):
+    words = ["--smoke", "--model", "resnet8", "--dataset", "cifar10", "--output_dir", str(tmp_path)]
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_scratch, "save_teacher", fail)
+        train_scratch.main(words)
+    assert json.loads((tmp_path / "record.json").read_text())["status"] == "stopped"
+    train_scratch.main(words)
+    assert json.loads((tmp_path / "record.json").read_text())["status"] == "finished"
+    path = teacher_path(tmp_path, "cifar10", "resnet8")
+    content = path.read_bytes()
+    path.unlink()
+    train_scratch.main(words)  # finished, but its teacher is gone
+    assert path.read_bytes() == content
+
+
+def test_a_run_goes_on_with_its_own_teacher_only(tmp_path, monkeypatch):
+    found = [Teacher(Path("a.safetensors"), "a" * 64, None)]
+    monkeypatch.setattr(experiment, "load_teacher", lambda *_: found[-1])
+    monkeypatch.setattr(experiment, "teacher_weights", lambda *_: Path())
+    monkeypatch.setattr(experiment, "open_images", lambda *words, **more: open_images(*words, **more | {"smoke": True}))
+    sizes = ["--epochs", "1", "--ep_steps", "2", "--batch_size", "4", "--output_dir", str(tmp_path)]
+    runs = {
+        data_free.main: ["--kd_steps_interval", "1", "--g_steps_interval", "1", "--ngf", "4", "--oh", "1"],
+        vanilla_kd.main: ["--transfer_set", "cifar10"],
+    }
+    for number, (run, more) in enumerate(runs.items()):
+        words = [*TINY[1:], *sizes, "--test_images_per_class", "2", *more, "--output_dir", str(tmp_path / str(number))]
+        with pytest.raises(RunStopped):
+            run([*words, "--time_budget", "0"])
+        found.append(Teacher(Path("b.safetensors"), "b" * 64, None))
+        with pytest.raises(UserError, match="another teacher .*expected aaaaaaaaaaaa, found bbbbbbbbbbbb"):
+            run(words)
+        found.pop()
+        assert run(words)["student_updates"] == 2
+
+
+# --- bad and idle flags ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program, words, message", [
+    (vanilla_kd, ["--lr_decay_milestones", "120,a"], "--lr_decay_milestones expects"),
+    (vanilla_kd, ["--epochs", "0"], "--epochs must"), (vanilla_kd, ["--ep_steps", "0"], "--ep_steps must"),
+    (vanilla_kd, ["--ratio", "0.5"], "--open_ratio"),
+    (vanilla_kd, ["--schedule", "cosine", "--lr_decay_milestones", "1"], "--schedule cosine does not read"),
+    (train_scratch, ["--epochs", "0"], "--epochs must"), (train_scratch, ["--batch_size", "0"], "--batch_size must"),
+    (train_scratch, ["--lr_decay_milestones", "x"], "--lr_decay_milestones expects"),
+    (train_scratch, ["--recipe", "small", "--momentum", "0.8"], "--momentum: --recipe small"),
+    (train_scratch, ["--recipe", "modern", "--lr_decay_milestones", "9"], "--recipe modern does not read"),
+], ids=str)  # fmt: skip
+def test_bad_and_idle_flags_are_refused_in_one_line(program, words, message):
+    with pytest.raises(UserError, match=message):
+        program.get_config(words)
+
+
+@pytest.mark.parametrize("row, more, is_shorter", [
+    ([], ["--ep_steps", "1"], True), ([], ["--ep_steps", "999"], False),
+    (["--ep_steps", "9"], ["--ep_steps", "1"], True),
+], ids=str)  # fmt: skip
+def test_a_row_without_a_length_is_shortened_below_one_pass(row, more, is_shorter, tmp_path):
+    words = [*TINY, "--transfer_set", "cifar10", *row, "--overrides", *more, "--output_dir", str(tmp_path)]
+    vanilla_kd.main(words)
+    assert ("shortened" in json.loads((tmp_path / "record.json").read_text())["labels"]) is is_shorter
+
+
+@pytest.mark.parametrize("run, words", [
+    (data_free.main, [*TINY, "--oh", "1"]), (vanilla_kd.main, [*TINY, "--transfer_set", "cifar10"]),
+    (train_scratch.main, ["--smoke", "--model", "resnet8", "--dataset", "cifar10"]),
+], ids=["data-free", "vanilla", "scratch"])  # fmt: skip
+def test_evaluating_only_shows_the_values_of_a_checkpoint(run, words, tmp_path, capsys):
+    words = [*words, "--output_dir", str(tmp_path)]
+    with pytest.raises(UserError, match="--evaluate_only: no checkpoint"):
+        run([*words, "--evaluate_only"])
+    accuracy = run(words)["acc"]
+    capsys.readouterr()
+    assert run([*words, "--evaluate_only"])["acc1"] == accuracy
+    assert f"after 1 epochs: acc1 {accuracy:.4g}" in capsys.readouterr().out
+
+
+def test_of_equal_tests_the_first_keeps_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "SMOKE_EPOCHS", 3)
+    monkeypatch.setattr(Evaluator, "test", lambda *_: {"acc1": 50.0, "acc5": 90.0, "ce": 1.0})
+    kept = []
+    monkeypatch.setattr(Training, "keep_best", lambda training: kept.append(training.epoch))
+    metrics = data_free.main(arguments(tmp_path, "dafl"))
+    assert metrics["epochs_done"] == 3 and kept == [0] and metrics["best_acc_epoch"] == 1
 
 
 # --- scripts --------------------------------------------------------------------------------------------------------
@@ -246,6 +362,30 @@ def test_a_row_in_its_short_form(script, row, tmp_path):
     assert result.returncode == 0, result.stderr
     (record,) = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert "smoke" in record["labels"] and record["cell"].startswith("cudfkd/") and record["status"] == "finished"
+
+
+def test_the_teachers_accuracy_stands_beside_every_distillation():
+    for cell in select_cells(read_registry(REPOSITORY), ["cudfkd/*"]):
+        is_teacher = cell.script.startswith("scripts/scratch/")
+        assert any(metric.key == "teacher_accuracy" for metric in cell.metrics) is not is_teacher, cell.id
+
+
+def test_rows_from_modern_teachers_change_nothing_else():
+    rows = {}
+    for name in ("cifar10", "cifar100", "modern_teachers"):
+        environment = {**os.environ, "PYTHON": "echo", "OUT": "outputs"}
+        words = ["sh", f"scripts/cudfkd/{name}.sh"]
+        shown = subprocess.run(words, cwd=FOLDER, env=environment, capture_output=True, text=True, check=True).stdout
+        for line in shown.splitlines():
+            config, _ = data_free.get_config(line.split()[2:])
+            rows[config.cell] = config
+    modern = [cell for cell in rows if "-modern-" in cell]
+    assert len(modern) == 9
+    for cell in modern:
+        plain, changed = as_dict(rows[cell.replace("-modern", "")]), as_dict(rows[cell])
+        differing = {name for name in plain if plain[name] != changed[name]}
+        assert differing - {"log_fidelity"} == {"teacher_weights", "cell", "output_dir"}
+        assert changed["teacher_weights"].startswith(f"checkpoints/modern/{changed['dataset']}_{changed['teacher']}.")
 
 
 def test_one_name_stands_for_the_whole_desk_bench():

@@ -17,7 +17,7 @@ if wanted resnet34-resnet18; then
     run main.py c10-resnet34-resnet18-cudfkd --method cudfkd --dataset cifar10 --teacher resnet34 --student resnet18 \
         --lr 0.1 --kd_steps_interval 10 --g_steps_interval 1 --ep_steps 400 --g_steps 1 --lr_g 0.001 --lmda_ent -20 \
         --oh 1 --act 0. --bn 1 --no_feature --adv_type kl --depth 2 --batch_size 512 --epochs 250 --T 20 --loss l1 --adv 0. --grad_adv 0.5 \
-        --begin_fraction 0.25 --end_fraction 0.75 --curr_option curr_log --lambda_0 2.0 --seed "${SEED:-30}" --overrides "$@"
+        --begin_fraction 0.25 --end_fraction 0.75 --curr_option curr_log --lambda_0 2.0 --log_fidelity --seed "${SEED:-30}" --overrides "$@"
 fi
 
 # vgg11 to resnet18 | published: 91.61

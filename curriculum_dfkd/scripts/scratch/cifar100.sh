@@ -7,7 +7,8 @@
 #
 # Values: zju-vipa/CMI@9e79fa9 README.md (train_scratch.py).
 # Teachers of the published tables were downloads that are gone; no recipe for their accuracy was released.
-# A distillation takes checkpoints/scratch; for the modern teachers add --teacher_weights checkpoints/modern/...
+# A distillation takes checkpoints/scratch.  From the modern teachers (checkpoints/modern): scripts/cudfkd/modern_teachers.sh;
+# a row of another method takes --teacher_weights checkpoints/modern/..., its record says so among what was changed.
 set -eu
 ROWS="resnet34 vgg11 wrn402 resnet18 wrn401 wrn162 resnet34-modern vgg11-modern wrn402-modern"
 . scripts/common.sh

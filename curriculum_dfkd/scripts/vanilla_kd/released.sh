@@ -25,17 +25,17 @@ fi
 # wrn40_2 to wrn16_1, transfer set cifar10
 if wanted wrn402_wrn161_cifar10; then
     run vanilla_kd.py - --dataset cifar10 --teacher wrn40_2 --student wrn16_1 --transfer_set cifar10 \
-        --lr 0.1 --T 20 --epochs 200 --batch_size 128 --beta 0.1 --seed "${SEED:-0}" --overrides "$@"
+        --lr 0.1 --epochs 200 --batch_size 128 --beta 0.1 --seed "${SEED:-0}" --overrides "$@"
 fi
 
 # wrn40_2 to wrn16_1, transfer set cifar100
 if wanted wrn402_wrn161_cifar100; then
     run vanilla_kd.py - --dataset cifar10 --teacher wrn40_2 --student wrn16_1 --transfer_set cifar100 \
-        --lr 0.1 --T 20 --epochs 200 --batch_size 128 --beta 0 --seed "${SEED:-0}" --overrides "$@"
+        --lr 0.1 --epochs 200 --batch_size 128 --beta 0 --seed "${SEED:-0}" --overrides "$@"
 fi
 
 # wrn40_2 to wrn16_1, transfer set run/cmi-preinverted-wrn402
-# the pre-inverted images were a download that is gone; make them: scripts/cmi/cifar10.sh wrn402-wrn161 --adv 0 --dump_pool
+# the pre-inverted images were a download that is gone; scripts/cmi/released.sh says how to make them
 if wanted nonadv_cmi_cifar10_wrn402_wrn161; then
     run vanilla_kd.py - --dataset cifar10 --teacher wrn40_2 --student wrn16_1 --transfer_set run/cmi-preinverted-wrn402 \
         --lr 0.1 --T 20 --epochs 200 --batch_size 128 --beta 0 --seed "${SEED:-0}" --overrides "$@"
