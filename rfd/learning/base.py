@@ -14,7 +14,7 @@ from common.metrics.accuracy import RunningMean
 from common.training.journal import progress_bar
 from common.training.precision import Precision, evaluating
 from common.training.run import Run
-from common.training.seeding import seed_everything
+from common.training.seeding import seed_generators
 from rfd.evaluation import Evaluation, confusion_matrix
 from rfd.factors import is_finetuning, learning_rate
 from rfd.inversion import GenerativeInversion, Replay
@@ -103,7 +103,7 @@ class IncrementalLearner:
         if task != self.task:
             self.run.note(f"=== task {task} of {len(self.data.sizes)}: {self.data.sizes[task - 1]} new classes ===")
             if self.recipe.seed_per_task is not None:
-                seed_everything(100 * self.recipe.seed_per_task + task - 1)
+                seed_generators(100 * self.recipe.seed_per_task + task - 1)
             self.start_task(task)
         self.before_epochs()
         while self.epoch < self.recipe.epochs:
