@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from common.training.precision import set_backend_flags
 from rfd import run_dfcil
 from rfd.learning.fixed import Joint
 from rfd.main import main
+from rfd.networks import IncrementalNetwork
 from tests.helpers import REPOSITORY, assert_same_run, wait_for_saves
 
 pytestmark = pytest.mark.smoke
@@ -185,6 +187,32 @@ def test_a_weight_of_zero_drops_the_term_and_its_passes(weight, term, whole, tmp
     passes = [weights_of(folder)["backbone.stage_4.bn_b.num_batches_tracked"].item() for folder in (whole, tmp_path)]
     saved = 4 if term != "distkd_new" else 0  # one training-mode pass less in each of four representation steps
     assert passes[0] - passes[1] == saved
+
+
+def test_abd_port_without_its_distillation_does_not_ask_the_old_network(tmp_path, monkeypatch):
+    forward, asked = IncrementalNetwork.forward, Counter()
+
+    def counting(network: IncrementalNetwork, images: torch.Tensor) -> torch.Tensor:
+        asked[name] += not network.training
+        return forward(network, images)
+
+    monkeypatch.setattr(IncrementalNetwork, "forward", counting)
+    for name in ("0.1", "0"):
+        flags = ("--model.method", "abd_port", "--model.lambda_kd", name, "--keep_checkpoints", "none")
+        main(arguments(tmp_path / name, *flags))
+    assert asked["0.1"] - asked["0"] == 6  # the steps of the second task
+    assert "train/fkd" not in {point["name"] for point in read_series(tmp_path / "0" / "series.jsonl")}
+
+
+def test_the_trainers_quirk_makes_unused_passes_count(tmp_path):
+    flags = ("--model.finetuning_epochs", "2", "--keep_checkpoints", "none")
+    main(arguments(tmp_path / "plain", *flags))
+    main(arguments(tmp_path / "quirk", *flags, "--model.lightning_val_quirk", "true"))
+    plain, quirk = (weights_of(tmp_path / name) for name in ("plain", "quirk"))
+    # two steps in training mode: real and synthetic images, and the hybrid pass from the second stage on
+    for name, updates in (("bn_1", 2), ("stage_1.blocks.0.bn_a", 2), ("stage_2.blocks.0.bn_a", 3), ("stage_4.bn_b", 3)):
+        key = f"backbone.{name}.num_batches_tracked"
+        assert quirk[key] - plain[key] == 2 * updates, name
 
 
 @pytest.mark.parametrize(
