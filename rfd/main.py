@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from common.training.errors import UserError, command_line
+from common.training.precision import resolve_precision
 from rfd.data.image_sets import CLASSES, open_images
 from rfd.data.protocol import class_split, default_order, repetition_order, task_sizes
 from rfd.data.tasks import TaskImages
@@ -142,7 +143,7 @@ def labels_of(config: RfdOptions, changed: dict[str, list[Any]], data: TaskImage
     iterations = changed.get("model.num_inv_iters", [0, 0])
     if epochs[1] < epochs[0] or iterations[1] < iterations[0] or data.split.num_classes < CLASSES[config.data.dataset]:
         labels.append("shortened")
-    if config.fast or config.precision != "fp32":
+    if config.fast or resolve_precision(config) != "fp32":
         labels.append("fast")
     return labels
 

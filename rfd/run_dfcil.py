@@ -22,6 +22,7 @@ from common.data.splits import ClassSplit, task_boundaries
 from common.training.errors import UserError, command_line
 from common.training.files import write_json
 from common.training.options import RunOptions, machine_option, parse_row
+from common.training.precision import resolve_precision
 from rfd.data.image_sets import open_images
 from rfd.data.protocol import repetition_order
 from rfd.data.tasks import TaskImages
@@ -239,7 +240,7 @@ def labels_of(config: AbdOptions, changed: dict[str, list[Any]], data: TaskImage
     epochs, steps = changed.get("schedule", [[0], [0]]), changed.get("power_iters", [0, 0])
     if epochs[1][-1] < epochs[0][-1] or steps[1] < steps[0] or "max_task" in changed:
         labels.append("shortened")
-    if config.fast or config.precision != "fp32":
+    if config.fast or resolve_precision(config) != "fp32":
         labels.append("fast")
     return labels
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from common.training.errors import UserError
+from rfd import main, run_dfcil
 from rfd.data.protocol import imagenet_order, published_order
 from rfd.main import build_recipe, choose_order
 from rfd.options import _IGNORED, device_numbers, precision_of
@@ -139,6 +141,11 @@ def test_what_follows_the_marker_is_told_apart():
         (["--model.method", "lwf", "--model.head", "linear"], "model.head"),
         (["--model.method", "abd", "--model.inv_resume_from", "inversion.ckpt"], "inv_resume_from"),
         (["--model.method", "rdfcil", "--model.wrd_inter", "0"], "wrd_inter"),
+        (["--model.method", "base", "--model.inv_tau", "1"], "inv_tau"),
+        (["--model.method", "lwf", "--model.noise", "cpu"], "model.noise"),
+        (["--trainer.precision", "16", "--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
+        (["--opt_level", "O1", "--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
+        (["--opt_level", "O1", "--trainer.precision", "bf16"], "opt_level O1"),
         (["--model.mu", "2"], "model.mu"),
         (["--model.method", "abd", "--model.temp", "3"], "model.temp"),
         (["--model.method", "abd_port", "--model.lightning_val_quirk", "true"], "lightning_val_quirk"),
@@ -155,6 +162,15 @@ def test_devices():
     for several in (2, [0, 1], "0,1"):
         with pytest.raises(UserError, match="one device"):
             device_numbers(several)
+
+
+def test_half_precision_is_labelled_under_every_name():
+    data = SimpleNamespace(train_set=SimpleNamespace(copy="original"), split=SimpleNamespace(num_classes=100))
+    for flags, expected in (([], []), (["--opt_level", "O0"], []), (["--opt_level", "O1"], ["fast"])):
+        assert main.labels_of(parse(flags)[0], {}, data) == expected
+        row = ["--dataset", "CIFAR100", "--model_type", "resnet", "--model_name", "resnet32", *flags]
+        assert run_dfcil.labels_of(get_config(row)[0], {}, data) == expected
+    assert precision_of(parse(["--trainer.precision", "16"])[0]) == "fp16"
 
 
 def test_the_order_of_a_repetition():
