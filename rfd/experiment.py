@@ -133,7 +133,8 @@ def _train(config: RunOptions, experiment: Experiment, run: Run, seed: int) -> d
     run.register("history", history)
     tasks = min(len(data.sizes), experiment.max_tasks or len(data.sizes))
     if not run.restore() and experiment.resume_file is not None:
-        restore_from_file(Path(experiment.resume_file), experiment.resume_task, learner, history)
+        restore_from_file(Path(experiment.resume_file), experiment.resume_task, learner, data.split, history)
+    learner.check_ahead()
     run.seed = seed_in_force.value
 
     def record(finished: bool) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def build_learner(
         return placed(generator)
 
     more: dict[str, Any] = {
-        "files": TaskFolders(run.folder, history, experiment.keep_checkpoints),
+        "files": TaskFolders(run.folder, data.split, history, experiment.keep_checkpoints),
         "make_generator": make_generator,
         "batch_size": data.batch_size,
     }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from common.backbones.staged import folded
 from common.metrics.accuracy import RunningMean
+from common.training.checkpoint import load_weights
 from common.training.journal import progress_bar
 from common.training.precision import Precision, evaluating
 from common.training.run import Run
@@ -21,6 +22,9 @@ from rfd.inversion import GenerativeInversion, Replay
 from rfd.learning.dump import dump_batch
 from rfd.networks import frozen
 from rfd.recipe import Recipe
+
+SAVED = "the saved state"
+"""What errors call the weights of a checkpoint."""
 
 
 class BatchSource(Protocol):
@@ -193,6 +197,13 @@ class IncrementalLearner:
     batch_size = 0
     """Synthetic images per generator step."""
 
+    def check_ahead(self) -> None:
+        """Refuse, before anything is learned, what a later task could not use; draws no random numbers.
+
+        Raises:
+            UserError: saying what.
+        """
+
     def start_task(self, task: int) -> None:
         """Open a task: networks, loader, optimiser."""
         self.task, self.epoch, self.task_is_done = task, 0, False
@@ -356,7 +367,7 @@ class IncrementalLearner:
             if "inversion" in state and self.inversion is not None:
                 self.inversion.load_state_dict(state["inversion"])
         else:
-            self.network.load_state_dict(state["network"])
+            load_weights(self.network, state["network"], SAVED)
         self.precision.load_state_dict(state["precision"])
         self.task, self.epoch, self.task_is_done = state["task"], state["epoch"], state["task_is_done"]
         self.best = state["best"]

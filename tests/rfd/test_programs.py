@@ -152,6 +152,24 @@ def test_a_checkpoint_of_another_task_or_method_is_refused(whole, tmp_path):
         main(arguments(tmp_path / "b", *flags))
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--seed", "1"], "class order"),
+        (["--data.num_tasks", "4"], "begin and end at classes 0 2 4, those of this run at 0 1 2 3 4"),
+        (["--model.width", "3"], "do not fit this network"),
+        (["--model.gen_width", "5"], "do not fit this network"),
+        (["--model.head", "linear"], "do not fit this network"),
+    ],
+)
+def test_a_checkpoint_of_another_order_split_or_network_is_refused_in_one_line(flags, expected, whole, tmp_path):
+    file = str(whole / "task_1" / "best.ckpt")
+    start = ("--data.current_task", "1", "--trainer.resume_from_checkpoint", file)
+    with pytest.raises(UserError, match=expected) as refused:
+        main(arguments(tmp_path, *start, *flags))
+    assert "\n" not in str(refused.value) and file in str(refused.value)
+
+
 def test_a_saved_generator_replaces_the_first_training(whole, tmp_path):
     flags = ("--model.inv_resume_from", str(whole / "task_1" / "inversion.ckpt"))
     main(arguments(tmp_path, *flags))
@@ -161,9 +179,20 @@ def test_a_saved_generator_replaces_the_first_training(whole, tmp_path):
     assert torch.equal(states[0]["l1.0.weight"], states[1]["l1.0.weight"])
 
 
-def test_a_file_without_a_generator_is_refused(whole, tmp_path):
-    with pytest.raises(UserError, match="holds no generator"):
-        main(arguments(tmp_path, "--model.inv_resume_from", str(whole / "task_0" / "last.ckpt")))
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--model.inv_resume_from", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["--model.inv_resume_from", "task_0/last.ckpt"], "holds no generator"),
+        (["--model.inv_resume_from", "task_1/inversion.ckpt", "--model.gen_width", "6"], "do not fit"),
+        (["--model.gen_width", "1"], "gen_width"),
+    ],
+)
+def test_a_generator_that_cannot_be_is_refused_before_the_first_task(flags, expected, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(whole)
+    with pytest.raises(UserError, match=expected) as refused:
+        main(arguments(tmp_path, *flags))
+    assert "\n" not in str(refused.value) and "=== task 1" not in (tmp_path / "log.txt").read_text()
 
 
 # --- what flags do ----------------------------------------------------------------------------------------------------
