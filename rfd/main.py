@@ -116,6 +116,16 @@ def choose_order(config: RfdOptions, classes: int) -> list[int]:
     return list(given)
 
 
+def with_repetition(config: RfdOptions) -> RfdOptions:
+    """The config with its number as `seed` if, without --seed, it is a repetition: its class order is the published
+    one of its seed. So one and the same run has one name."""
+    number, order = config.seed_everything, config.data.class_order
+    if config.seed is not None or number is None or not order:
+        return config
+    is_published = list(order) == repetition_order(config.data.dataset, len(order), number)
+    return dataclasses.replace(config, seed=number) if is_published else config
+
+
 def smoke_form(config: RfdOptions) -> RfdOptions:
     """The short form: the embedded sample at the row's image size, two tasks, few steps, everything else alike."""
     large = CLLITE[config.data.dataset].size >= LARGE_IMAGE if config.data.dataset in CLLITE else False
@@ -159,6 +169,7 @@ def prepare(config: RfdOptions, changed: dict[str, list[Any]]) -> Experiment:
         method=model.method,
         recipe=build_recipe(config),
         seed=config.seed if config.seed is not None else config.seed_everything,
+        is_repetition=with_repetition(config).seed is not None,
         gpu_ids=device_numbers(config.trainer.gpus),
         make_data=lambda device: build_data(config, device),
         labels=lambda images: labels_of(config, changed, images),
@@ -183,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     config = dataclasses.replace(config, precision=precision_of(config))
     if config.smoke:
         config = smoke_form(config)
-    return run_experiment(config, changed, prepare(config, changed))
+    return run_experiment(with_repetition(config), changed, prepare(config, changed))
 
 
 if __name__ == "__main__":

@@ -218,7 +218,8 @@ class Added(RunOptions):
     """seed of all random generators (the original's key); default: the time"""
     seed: int | None = None
     """number of a repetition: it replaces seed_everything, and the class order by the published order of this number
-    (ImageNet-100 has one order for all); default: what the config says"""
+    (ImageNet-100 has one order for all); default: what the config says, which is repetition S if it is that seed and
+    order; the record of any other pair has the seed -1 - seed_everything"""
     keep_checkpoints: Literal["all", "last", "none"] = machine_option("all")
     """files of each task: last.ckpt, best.ckpt and inversion.ckpt; without best.ckpt; or none"""
     desk: bool = False
@@ -259,7 +260,7 @@ def check(config: RfdOptions) -> None:
         "trainer.gradient_clip_val": trainer.gradient_clip_val, "model.finetuning_epochs": model.finetuning_epochs,
         "model.num_inv_iters": model.num_inv_iters, "model.dump_images": model.dump_images,
         "data.current_task": data.current_task, "data.init_task_splits": data.init_task_splits,
-        "data.num_workers": data.num_workers,
+        "data.num_workers": data.num_workers, "seed": config.seed, "seed_everything": config.seed_everything,
     } | {f"model.{name}": getattr(model, name) for name in vars(model) if name.startswith("lambda_")}  # fmt: skip
     for name, value in positive.items():
         if value < 1:

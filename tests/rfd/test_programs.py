@@ -19,6 +19,7 @@ from common.training.errors import RunStopped, UserError
 from common.training.journal import read_series
 from common.training.precision import set_backend_flags
 from rfd import run_dfcil
+from rfd.data.protocol import published_order
 from rfd.learning.fixed import Joint
 from rfd.main import main
 from rfd.networks import IncrementalNetwork
@@ -116,6 +117,18 @@ def test_a_finished_run_is_skipped_and_another_configuration_refused(whole, caps
 
 def test_where_data_and_device_are_may_change_on_resume(whole):
     main(arguments(whole, "--data.root", "/nowhere", "--data.num_workers", "1", "--model.dump_images", "1"))
+
+
+def test_one_run_has_one_name_and_other_orders_have_another_seed(tmp_path):
+    flags = [*TINY[2:], "--seed_everything", "1", "--keep_checkpoints", "none"]
+    order = ["--data.class_order", str(published_order(4, 1))]
+    records = []
+    for folder, more in (("config", order), ("repetition", [*order, "--seed", "1"]), ("other", [])):
+        main([*flags, *more, "--output_dir", str(tmp_path / folder)])
+        records.append(json.loads((tmp_path / folder / "record.json").read_text()))
+    assert records[0]["run_id"] == records[1]["run_id"]
+    assert [record["seed"] for record in records] == [1, 1, -2]
+    assert not differ(weights_of(tmp_path / "config"), weights_of(tmp_path / "repetition"))
 
 
 # --- files of a task --------------------------------------------------------------------------------------------------
@@ -326,6 +339,16 @@ def test_repetitions_of_the_original_protocol(tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["method"] == "ABD" and record["metrics"]["tasks_done"] == 2 and record["seed"] == 0
     assert record["config"]["first_split_size"] == 2
+
+
+def test_the_seed_of_a_task_leaves_the_flags_of_fast_alone(tmp_path):
+    try:
+        method = ["--learner_type", "default", "--learner_name", "NormalNN"]
+        run_dfcil.main([*ABD, *method, "--fast", "--output_dir", str(tmp_path)])
+        numerics = json.loads((tmp_path / "record.json").read_text())["numerics"]
+        assert numerics["cudnn_benchmark"] and not numerics["cudnn_deterministic"]
+    finally:
+        set_backend_flags(False)
 
 
 @pytest.mark.parametrize(
