@@ -45,6 +45,7 @@ class Experiment:
         method: key of `DYNAMIC` or `FIXED`.
         recipe: its numbers.
         seed: of all generators; None: the time.
+        is_repetition: whether the class order is the published one of that seed (see `record_seed`).
         gpu_ids: device number, negative for the CPU.
         make_data: device -> images of the tasks.
         make_backbone: for a method of `DYNAMIC`: builds the backbone.
@@ -80,6 +81,13 @@ class Experiment:
     write_every: int = 50
     deterministic: bool = True
     autotune: bool = True
+    is_repetition: bool = True
+
+
+def record_seed(seed: int, is_repetition: bool) -> int:
+    """The record's `seed`: the number of a repetition, or -1 - seed for a run with another class order than the
+    published one of its seed. why: records of equal seed are compared as repetitions with the same class order."""
+    return seed if is_repetition else -1 - seed
 
 
 class _Seed:
@@ -96,9 +104,14 @@ class _Seed:
 
 
 def run_experiment(
-    config: RunOptions, changed: dict[str, list[Any]], experiment: Experiment, folder: Path | None = None
-) -> dict[str, Any]:
+    config: RunOptions, changed: dict[str, list[Any]], experiment: Experiment, folder: Path | None = None,
+    begin: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Run all tasks; a finished run is skipped, an interrupted one goes on.
+
+    Args:
+        config, changed, folder, begin: see `Run`.
+        experiment: everything else.
 
     Returns:
         Metrics of the record.
@@ -114,8 +127,8 @@ def run_experiment(
     torch.backends.cudnn.benchmark = experiment.autotune and config.fast
     name = {**DYNAMIC, **FIXED}[experiment.method].name
     with Run(
-        config, method=name, paper="rfd", device=device, seed=seed, changed=changed, folder=folder,
-        write_every=experiment.write_every,
+        config, method=name, paper="rfd", device=device, seed=record_seed(seed, experiment.is_repetition),
+        changed=changed, folder=folder, write_every=experiment.write_every, begin=begin,
     ) as run:  # fmt: skip
         if notice:
             run.note(notice)
@@ -133,8 +146,9 @@ def _train(config: RunOptions, experiment: Experiment, run: Run, seed: int) -> d
     run.register("history", history)
     tasks = min(len(data.sizes), experiment.max_tasks or len(data.sizes))
     if not run.restore() and experiment.resume_file is not None:
-        restore_from_file(Path(experiment.resume_file), experiment.resume_task, learner, history)
-    run.seed = seed_in_force.value
+        restore_from_file(Path(experiment.resume_file), experiment.resume_task, learner, data.split, history)
+    learner.check_ahead()
+    run.seed = record_seed(seed_in_force.value, experiment.is_repetition)
 
     def record(finished: bool) -> dict[str, Any]:
         metrics = history.metrics()
@@ -187,7 +201,7 @@ def build_learner(
         return placed(generator)
 
     more: dict[str, Any] = {
-        "files": TaskFolders(run.folder, history, experiment.keep_checkpoints),
+        "files": TaskFolders(run.folder, data.split, history, experiment.keep_checkpoints),
         "make_generator": make_generator,
         "batch_size": data.batch_size,
     }

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from common.losses.inversion import BatchNormTaps, one_hot_loss
+from common.training.checkpoint import load_weights
 from common.training.precision import Precision
 from rfd.inversion_losses import batch_norm_divergence, class_balance_loss, smoothing_kernel, smoothness_loss
 
@@ -167,8 +168,12 @@ class GenerativeInversion:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where a saved inversion stood."""
-        self.generator.load_state_dict(state["generator"])
+        """Stand where a saved inversion stood.
+
+        Raises:
+            UserError: if it had another generator.
+        """
+        load_weights(self.generator, state["generator"], "the saved state")
         self.iteration = state["iteration"]
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from common.training.errors import UserError, command_line
+from common.training.precision import resolve_precision
 from rfd.data.image_sets import CLASSES, open_images
 from rfd.data.protocol import class_split, default_order, repetition_order, task_sizes
 from rfd.data.tasks import TaskImages
@@ -115,6 +116,16 @@ def choose_order(config: RfdOptions, classes: int) -> list[int]:
     return list(given)
 
 
+def with_repetition(config: RfdOptions) -> RfdOptions:
+    """The config with its number as `seed` if, without --seed, it is a repetition: its class order is the published
+    one of its seed. So one and the same run has one name."""
+    number, order = config.seed_everything, config.data.class_order
+    if config.seed is not None or number is None or not order:
+        return config
+    is_published = list(order) == repetition_order(config.data.dataset, len(order), number)
+    return dataclasses.replace(config, seed=number) if is_published else config
+
+
 def smoke_form(config: RfdOptions) -> RfdOptions:
     """The short form: the embedded sample at the row's image size, two tasks, few steps, everything else alike."""
     large = CLLITE[config.data.dataset].size >= LARGE_IMAGE if config.data.dataset in CLLITE else False
@@ -142,7 +153,7 @@ def labels_of(config: RfdOptions, changed: dict[str, list[Any]], data: TaskImage
     iterations = changed.get("model.num_inv_iters", [0, 0])
     if epochs[1] < epochs[0] or iterations[1] < iterations[0] or data.split.num_classes < CLASSES[config.data.dataset]:
         labels.append("shortened")
-    if config.fast or config.precision != "fp32":
+    if config.fast or resolve_precision(config) != "fp32":
         labels.append("fast")
     return labels
 
@@ -158,6 +169,7 @@ def prepare(config: RfdOptions, changed: dict[str, list[Any]]) -> Experiment:
         method=model.method,
         recipe=build_recipe(config),
         seed=config.seed if config.seed is not None else config.seed_everything,
+        is_repetition=with_repetition(config).seed is not None,
         gpu_ids=device_numbers(config.trainer.gpus),
         make_data=lambda device: build_data(config, device),
         labels=lambda images: labels_of(config, changed, images),
@@ -182,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     config = dataclasses.replace(config, precision=precision_of(config))
     if config.smoke:
         config = smoke_form(config)
-    return run_experiment(config, changed, prepare(config, changed))
+    return run_experiment(with_repetition(config), changed, prepare(config, changed))
 
 
 if __name__ == "__main__":

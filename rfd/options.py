@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from common.training.errors import UserError
 from common.training.options import RunOptions, machine_option
+from common.training.precision import resolve_precision
 
 METHODS = (
     "rfd", "rdfcil", "abd_port", "abd", "deepinv", "lwf_synthetic", "lwf", "lwf_mc", "base", "joint",
@@ -19,12 +20,17 @@ GROWING = ("rfd", "rdfcil", "abd_port")
 PHASED = ("rfd", "rdfcil")
 """Methods with a finetuning phase."""
 
+REPLAYING = (*GROWING, "abd", "deepinv", "lwf_synthetic")
+"""Methods that train a generator."""
+
 _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "head": GROWING, "inv_resume_from": GROWING, "lightning_val_quirk": PHASED,
+    "inv_lr": REPLAYING, "inv_tau": REPLAYING, "inv_alpha_pr": REPLAYING, "inv_alpha_rf": REPLAYING, "noise": REPLAYING,
     "wrd_inter": ("rfd",), "wrd_intra": ("rfd",),
     "mu": ("abd", "deepinv", "lwf_synthetic", "lwf"), "temp": ("deepinv", "lwf_synthetic", "lwf"),
 }  # fmt: skip
-"""Keys of model.* that are refused with other methods, where they would do nothing."""
+"""Keys of model.* that are refused with other methods, where they would do nothing. Loss weights, the keys of the
+finetuning phase, and the generator's steps and size are not among them: one config file serves several methods."""
 
 _IGNORED: dict[str, Any] = {
     "logger": True, "callbacks": None, "default_root_dir": None, "gradient_clip_algorithm": "norm",
@@ -118,7 +124,7 @@ class ModelOptions:
     lambda_distkd_new: float = 0.5
     """weight of WRD on real images; 0 drops it and its forward passes"""
     lambda_kd: float | None = None
-    """weight of RFD's feature distillation (default 0.5; 0 drops it and its forward passes), or of ABD-port's (0.1)"""
+    """weight of RFD's feature distillation (default 0.5) or of ABD-port's (0.1); 0 drops it and its forward passes"""
     num_inv_iters: int = 5000
     """generator steps per task"""
     inv_lr: float = 0.001
@@ -212,7 +218,8 @@ class Added(RunOptions):
     """seed of all random generators (the original's key); default: the time"""
     seed: int | None = None
     """number of a repetition: it replaces seed_everything, and the class order by the published order of this number
-    (ImageNet-100 has one order for all); default: what the config says"""
+    (ImageNet-100 has one order for all); default: what the config says, which is repetition S if it is that seed and
+    order; the record of any other pair has the seed -1 - seed_everything"""
     keep_checkpoints: Literal["all", "last", "none"] = machine_option("all")
     """files of each task: last.ckpt, best.ckpt and inversion.ckpt; without best.ckpt; or none"""
     desk: bool = False
@@ -253,7 +260,7 @@ def check(config: RfdOptions) -> None:
         "trainer.gradient_clip_val": trainer.gradient_clip_val, "model.finetuning_epochs": model.finetuning_epochs,
         "model.num_inv_iters": model.num_inv_iters, "model.dump_images": model.dump_images,
         "data.current_task": data.current_task, "data.init_task_splits": data.init_task_splits,
-        "data.num_workers": data.num_workers,
+        "data.num_workers": data.num_workers, "seed": config.seed, "seed_everything": config.seed_everything,
     } | {f"model.{name}": getattr(model, name) for name in vars(model) if name.startswith("lambda_")}  # fmt: skip
     for name, value in positive.items():
         if value < 1:
@@ -287,7 +294,7 @@ def check(config: RfdOptions) -> None:
 
 
 def precision_of(config: RfdOptions) -> str:
-    """--precision and --trainer.precision together.
+    """--precision, --trainer.precision and --opt_level together.
 
     Raises:
         UserError: if they contradict each other.
@@ -297,9 +304,9 @@ def precision_of(config: RfdOptions) -> str:
     if given not in names:
         raise UserError(f"--trainer.precision {given}: expected 32, 16 or bf16")
     wanted = names[given]
-    if wanted == "fp32" or config.precision in ("fp32", wanted):
-        return config.precision if wanted == "fp32" else wanted
-    raise UserError(f"--trainer.precision {given} contradicts --precision {config.precision}; give one of them")
+    if wanted != "fp32" and config.precision not in ("fp32", wanted):
+        raise UserError(f"--trainer.precision {given} contradicts --precision {config.precision}; give one of them")
+    return resolve_precision(config if wanted == "fp32" else dataclasses.replace(config, precision=wanted))
 
 
 def device_numbers(gpus: Any) -> list[int]:

@@ -1,7 +1,7 @@
 """The original ABD protocol: its flags, networks, data pipeline, and the baselines of its paper.
 
-    sh scripts/abd.sh                                # every row, three repetitions each
-    sh scripts/abd.sh cifar100-5-abd --seed 1        # one row
+    sh scripts/abd.sh                                # every row, repetition 0
+    sh scripts/abd.sh cifar100-5-abd --seed 1        # one row, repetition 1; the tables have 0, 1 and 2
     python run_dfcil.py --help
 
 Original: GT-RIPL/AlwaysBeDreaming-DFCIL@9295039 run_dfcil.py. Deviations: see README.md, section "Deviations".
@@ -10,6 +10,7 @@ Original: GT-RIPL/AlwaysBeDreaming-DFCIL@9295039 run_dfcil.py. Deviations: see R
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 import torch
 
 from common.backbones import resnet_abd
+from common.data.images import ImageSet
 from common.data.splits import ClassSplit, task_boundaries
 from common.training.errors import UserError, command_line
 from common.training.files import write_json
 from common.training.options import RunOptions, machine_option, parse_row
+from common.training.precision import resolve_precision
 from rfd.data.image_sets import open_images
 from rfd.data.protocol import repetition_order
 from rfd.data.tasks import TaskImages
@@ -50,8 +53,8 @@ class OriginalOptions:
 
     gpuid: list[int] = machine_option([0])
     """CUDA device number; negative: CPU"""
-    log_dir: str | None = machine_option(None)
-    """the original's name for --output_dir"""
+    log_dir: str = machine_option("outputs/out")
+    """the original's name for --output_dir; another one than the default replaces it"""
     model_type: str = "mlp"
     """family of the network; offered: resnet"""
     model_name: str = "MLP"
@@ -124,6 +127,8 @@ class OriginalOptions:
 class AbdOptions(OriginalOptions, RunOptions):
     """all flags"""
 
+    output_dir: str = machine_option("outputs/out")
+    """folder of this run: log, series, checkpoints, record"""
     seed: int = 0
     """number of the first repetition"""
     images_per_class: int | None = None
@@ -180,7 +185,7 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[AbdOptions, dict[str,
         found = getattr(config, name)
         if min(found if isinstance(found, list) else [found], default=bound - 1) < bound:
             raise UserError(f"--{name} {found}: expected numbers of at least {bound}")
-    if config.log_dir is not None:
+    if config.log_dir != AbdOptions.log_dir:
         config = dataclasses.replace(config, output_dir=config.log_dir)
     return (dataclasses.replace(config, resume="never") if config.overwrite else config), changed
 
@@ -206,7 +211,7 @@ def build_data(config: AbdOptions, repetition: int, device: torch.device) -> Tas
     source = "sample" if config.smoke else "imagenet100" if name == "imagenet50" else name
     train, test = (open_images(source, config.dataroot, split, sorted_classes=True) for split in ("train", "test"))
     if name == "imagenet50" and not config.smoke:
-        train, test = train.classes_only(_IMAGENET_CLASSES), test.classes_only(_IMAGENET_CLASSES)
+        train, test = imagenet50(train), imagenet50(test)
     if config.smoke:
         train, test = train.classes_only(4), test.classes_only(4).per_class(2)
     if config.images_per_class is not None:
@@ -218,6 +223,11 @@ def build_data(config: AbdOptions, repetition: int, device: torch.device) -> Tas
         train, test, split, ABD[name], recipe="abd", batch_size=config.batch_size, device=device,
         augment=config.train_aug, workers=config.workers, channels_last=config.fast,
     )  # fmt: skip
+
+
+def imagenet50(images: ImageSet) -> ImageSet:
+    """The first 50 classes of ImageNet-100. The protocol has no others, so a complete copy stays a complete one."""
+    return dataclasses.replace(images.classes_only(_IMAGENET_CLASSES), copy=images.copy)
 
 
 def smoke_form(config: AbdOptions) -> AbdOptions:
@@ -239,7 +249,7 @@ def labels_of(config: AbdOptions, changed: dict[str, list[Any]], data: TaskImage
     epochs, steps = changed.get("schedule", [[0], [0]]), changed.get("power_iters", [0, 0])
     if epochs[1][-1] < epochs[0][-1] or steps[1] < steps[0] or "max_task" in changed:
         labels.append("shortened")
-    if config.fast or config.precision != "fp32":
+    if config.fast or resolve_precision(config) != "fp32":
         labels.append("fast")
     return labels
 
@@ -265,11 +275,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     config, changed = get_config(argv)
     if config.smoke:
         config = smoke_form(config)
-    found = []
+    found, begin = [], time.monotonic()
     for repetition in range(config.seed, config.seed + config.repeat):
         folder = Path(config.output_dir)
         folder = folder / f"repeat-{repetition}" if config.repeat > 1 else folder
-        found.append(run_experiment(config, changed, prepare(config, changed, repetition), folder))
+        found.append(run_experiment(config, changed, prepare(config, changed, repetition), folder, begin))
     total: dict[str, Any] = {"runs": found}
     for name in HEADLINE:
         total[name], total[f"{name}_std"] = mean_and_spread([metrics[name] for metrics in found])

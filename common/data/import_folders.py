@@ -9,49 +9,60 @@ from pathlib import Path, PurePosixPath
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from common.data.files import Archive
+from common.data.files import Archive, write_bytes
 from common.data.folders import FOLDERS, class_folders, read_annotations
 from common.training.errors import UserError
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "test": "val"}
 """Folder in an archive -> folder here; test/ is taken only where it has class folders and there is no val/."""
+CLASS_LIST = "wnids.txt"
+"""TinyImageNet's list of its classes, beside train/; some code numbers the classes by its lines."""
 
 
 def import_folders(name: str, archive: Archive, root: Path) -> str:
     """Lay an image-folder set out as `<root>/<folder>/{train,val}/<class>/<file>`; returns a summary.
 
     Class folders may hold their images directly or in a folder `images`. A flat validation folder of TinyImageNet's
-    form (`val/images/` with `val_annotations.txt`) is regrouped. Images are copied byte for byte.
+    form (`val/images/` with `val_annotations.txt`) is regrouped. Images are copied byte for byte, and so is the list
+    `wnids.txt` where the archive has one; a copy that was made without it gets it.
 
     Raises:
         UserError: if train/ and val/ class folders are not both there or differ, or other data stand in the place.
     """
-    plan = _plan(name, archive)
+    base = _base(name, archive)
+    plan = _plan(name, archive, base)
+    listed = archive.read(base + CLASS_LIST) if base + CLASS_LIST in archive.names else None
     target = root / FOLDERS[name].folder
     counts = Counter(path.parts[0] for path in plan)
     classes = len({path.parts[1] for path in plan})
     images = f"{counts['train']} training and {counts['val']} test images"
     amount = f"{classes} of {FOLDERS[name].num_classes} classes, {images}"
     if class_folders(target):
-        if _holds_the_same(target, plan, archive):
-            return f"{name}: {target} is already there with these images ({amount})."
-        raise UserError(f"{target} holds other images already; move it away and prepare again")
+        if _holds_the_same(target, plan, archive, listed):
+            if listed is None or (target / CLASS_LIST).is_file():
+                return f"{name}: {target} is already there with these images ({amount})."
+            write_bytes(target / CLASS_LIST, listed)
+            return f"{name}: {target} is already there with these images ({amount}); {CLASS_LIST} added."
+        raise UserError(
+            f"{target} holds other images or another list of classes already; move it away and prepare again"
+        )
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".prepare-") as temporary:
-        base = Path(temporary) / target.name
+        incoming = Path(temporary) / target.name
         for path, source in plan.items():
-            (base / path).parent.mkdir(parents=True, exist_ok=True)
-            (base / path).write_bytes(archive.read(source))
+            (incoming / path).parent.mkdir(parents=True, exist_ok=True)
+            (incoming / path).write_bytes(archive.read(source))
+        if listed is not None:
+            (incoming / CLASS_LIST).write_bytes(listed)
         os.sync()  # why: once for all of the many small files, before the folder appears under its name
         if target.is_dir() and not any(target.iterdir()):
             target.rmdir()
-        base.rename(target)
+        incoming.rename(target)
     return f"{name}: {amount} in {target}."
 
 
-def _plan(name: str, archive: Archive) -> dict[PurePosixPath, str]:
-    """Path below the target -> file in the archive, in the order of the archive."""
-    base = _base(name, archive)
+def _plan(name: str, archive: Archive, base: str) -> dict[PurePosixPath, str]:
+    """Path below the target -> image in the archive, in the order of the archive."""
     files = [file for file in archive.names if file.startswith(base) and file.lower().endswith(IMG_EXTENSIONS)]
     below = {file: PurePosixPath(file[len(base) :]).parts for file in files}
     has_val = any(parts[0] == "val" for parts in below.values())
@@ -94,8 +105,11 @@ def _base(name: str, archive: Archive) -> str:
     return min(bases, key=lambda base: (base.count("/"), base))
 
 
-def _holds_the_same(target: Path, plan: dict[PurePosixPath, str], archive: Archive) -> bool:
-    """Whether exactly these files with these bytes are there."""
+def _holds_the_same(target: Path, plan: dict[PurePosixPath, str], archive: Archive, listed: bytes | None) -> bool:
+    """Whether exactly these images with these bytes are there, and no other list of classes."""
+    own_list = target / CLASS_LIST
+    if listed is not None and own_list.is_file() and own_list.read_bytes() != listed:
+        return False
     present = {
         PurePosixPath(file.relative_to(target).as_posix())
         for split in ("train", "val")

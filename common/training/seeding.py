@@ -15,12 +15,17 @@ def seed_everything(seed: int) -> None:
     The originals do the same once per process. The order of the data follows, because loaders take their seeds from
     torch's global generator (`draw_seed`).
     """
+    seed_generators(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the same generators and leave cuDNN as it is: for another seed inside a run."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.cuda.manual_seed_all(seed)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
 
 
 def draw_seed() -> int:

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from common.data.datasets import ImageSet, LazyImages, open_dataset
-from common.data.images import SUB_SAMPLED, join_notes
+from common.data.images import SUB_SAMPLED
 from common.training.errors import UserError
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "tiny-imagenet200": 200, "imagenet100": 100, "imagenet1000": 1000,
@@ -60,9 +60,12 @@ def open_images(dataset: str, root: str | Path, split: str, *, sorted_classes: b
 
 
 def _in_listed_order(images: ImageSet, file: Path) -> ImageSet:
-    """Classes in the order of a file of class names; sorted names where it is missing (said in the note)."""
+    """Classes in the order of a file of class names."""
     if not file.is_file():
-        return replace(images, note=join_notes(images.note, "classes in sorted order, wnids.txt is missing"))
+        raise UserError(
+            f"{file} is missing; classes are numbered by its lines: take it from the published archive, or "
+            "repro data prepare tinyimagenet --from ARCHIVE adds it"
+        )
     listed = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     order = [name for name in listed if name in set(images.classes)]
     if len(order) != len(images.classes):

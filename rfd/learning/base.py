@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from common.backbones.staged import folded
 from common.metrics.accuracy import RunningMean
+from common.training.checkpoint import load_weights
 from common.training.journal import progress_bar
 from common.training.precision import Precision, evaluating
 from common.training.run import Run
-from common.training.seeding import seed_everything
+from common.training.seeding import seed_generators
 from rfd.evaluation import Evaluation, confusion_matrix
 from rfd.factors import is_finetuning, learning_rate
 from rfd.inversion import GenerativeInversion, Replay
 from rfd.learning.dump import dump_batch
 from rfd.networks import frozen
 from rfd.recipe import Recipe
+
+SAVED = "the saved state"
+"""What errors call the weights of a checkpoint."""
 
 
 class BatchSource(Protocol):
@@ -103,7 +107,7 @@ class IncrementalLearner:
         if task != self.task:
             self.run.note(f"=== task {task} of {len(self.data.sizes)}: {self.data.sizes[task - 1]} new classes ===")
             if self.recipe.seed_per_task is not None:
-                seed_everything(100 * self.recipe.seed_per_task + task - 1)
+                seed_generators(100 * self.recipe.seed_per_task + task - 1)
             self.start_task(task)
         self.before_epochs()
         while self.epoch < self.recipe.epochs:
@@ -192,6 +196,13 @@ class IncrementalLearner:
     """Whether anything is trained in the current epoch."""
     batch_size = 0
     """Synthetic images per generator step."""
+
+    def check_ahead(self) -> None:
+        """Refuse, before anything is learned, what a later task could not use; draws no random numbers.
+
+        Raises:
+            UserError: saying what.
+        """
 
     def start_task(self, task: int) -> None:
         """Open a task: networks, loader, optimiser."""
@@ -356,7 +367,7 @@ class IncrementalLearner:
             if "inversion" in state and self.inversion is not None:
                 self.inversion.load_state_dict(state["inversion"])
         else:
-            self.network.load_state_dict(state["network"])
+            load_weights(self.network, state["network"], SAVED)
         self.precision.load_state_dict(state["precision"])
         self.task, self.epoch, self.task_is_done = state["task"], state["epoch"], state["task_is_done"]
         self.best = state["best"]

@@ -19,7 +19,7 @@ from common.training.checkpoint import load_weights, read_checkpoint
 from common.training.errors import UserError
 from rfd.factors import Lambdas, class_weights, count_labels, finetuning_factors
 from rfd.inversion import GenerativeInversion, Replay
-from rfd.learning.base import IncrementalLearner
+from rfd.learning.base import SAVED, IncrementalLearner
 from rfd.networks import IncrementalNetwork
 
 
@@ -50,6 +50,13 @@ class DynamicHeadLearner(IncrementalLearner):
         self.counts = self.weights = torch.zeros(0, device=self.device)
 
     # --- a task -------------------------------------------------------------------------------------------------
+
+    def check_ahead(self) -> None:
+        """The generator can be built, and the file that is to replace its first training fits it."""
+        with torch.random.fork_rng(devices=[]):  # its weights are drawn on the CPU
+            generator = self.make_generator()
+        if self.inversion_file and not self.inversion_file_is_used:
+            load_weights(generator, self._saved_generator(), self.inversion_file)
 
     def start_task(self, task: int) -> None:
         """Freeze the old network, make a generator for it, append a classifier, start a new optimiser."""
@@ -172,11 +179,11 @@ class DynamicHeadLearner(IncrementalLearner):
             self.network.to(self.device)
             self.take_teacher(copy.deepcopy(self.network))
             assert self.teacher is not None
-            self.teacher.load_state_dict(state["teacher"])
+            load_weights(self.teacher, state["teacher"], SAVED)
             self.make_extras()
         self.network.add_tasks(self.data.sizes[len(self.network.head.classifiers) : task])
         self.network.to(self.device)
-        self.network.load_state_dict(state["network"])
+        load_weights(self.network, state["network"], SAVED)
         self.counts, self.weights = state["counts"].to(self.device), state["weights"].to(self.device)
         self.optimizer = self.make_optimizer(self.all_parameters())
         self.loader = self.data.train_loader(task)
@@ -185,12 +192,16 @@ class DynamicHeadLearner(IncrementalLearner):
         first = self.recipe.epochs - self.recipe.finetuning_epochs
         return any((epoch + 1) % self.recipe.check_every == 0 for epoch in range(first, self.epoch))
 
-    def _load_inversion(self) -> None:
-        assert self.inversion is not None and self.inversion_file is not None
+    def _saved_generator(self) -> Any:
+        assert self.inversion_file is not None
         state = read_checkpoint(Path(self.inversion_file))
         if not isinstance(state, dict) or "generator" not in state:
             raise UserError(f"{self.inversion_file} holds no generator; expected task_<t>/inversion.ckpt of a run")
-        load_weights(self.inversion.generator, state["generator"], self.inversion_file)
+        return state["generator"]
+
+    def _load_inversion(self) -> None:
+        assert self.inversion is not None and self.inversion_file is not None
+        load_weights(self.inversion.generator, self._saved_generator(), self.inversion_file)
         self.inversion.iteration = self.recipe.inversion.iterations
         self.inversion_file_is_used = True
         self.run.note(f"generator of task {self.task} taken from {self.inversion_file}")

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from common.backbones.heads import Backbone
+from common.training.checkpoint import load_weights
 from rfd.inversion import GenerativeInversion, Replay
-from rfd.learning.base import IncrementalLearner
+from rfd.learning.base import SAVED, IncrementalLearner
 from rfd.losses import (
     distillation_loss,
     multi_class_binary_loss,
@@ -132,8 +133,8 @@ class FineTuning(IncrementalLearner):
         if state["taught"]:
             self.take_teacher(copy.deepcopy(self.network), state["taught"])
             assert self.teacher is not None
-            self.teacher.load_state_dict(state["teacher"])
-        self.network.load_state_dict(state["network"])
+            load_weights(self.teacher, state["teacher"], SAVED)
+        load_weights(self.network, state["network"], SAVED)
         self.optimizer = self.make_optimizer(list(self.network.parameters()))
         self.loader = self.make_loader(self.task)
 

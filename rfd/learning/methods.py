@@ -25,7 +25,8 @@ class RFD(DynamicHeadLearner):
     """Image-centric dual distillation: relations of old-class probabilities (WRD) and low-level features (LFD).
 
     In a step the new network's norm layers see the real batch, the synthetic batch and, from stage 2 on, the hybrid
-    pass, in this order: three updates of their statistics.
+    pass, in this order: three updates of their statistics. So they do in a finetuning step where the trainer's quirk
+    has put them into training mode (`--model.lightning_val_quirk`).
     """
 
     name = "RFD"
@@ -69,6 +70,11 @@ class RFD(DynamicHeadLearner):
             with torch.no_grad(), self.precision.autocast():
                 old_logits = self.frozen_network()(images).float()
             found["distkd_new"] = self._relation(logits, old_logits)
+        if weights.kd and self.network.backbone.training:
+            # original: LFD's passes go on in this phase, unused; in training mode they still move the statistics
+            with torch.no_grad(), self.precision.autocast():
+                first = self.frozen_network().backbone.first_stage(images)
+                self.network.backbone.from_first_stage(first)
         return found
 
     def _relation(self, logits: Tensor, old_logits: Tensor) -> Tensor:
@@ -155,8 +161,9 @@ class ABDPort(DynamicHeadLearner):
     factors_of = staticmethod(abd_port_factors)
 
     def learning_losses(self, images: Tensor, target: Tensor, replay: Replay) -> dict[str, Tensor]:
-        """Local CE on real images; CE of the head alone, weighted by the share of old classes; old head's outputs."""
-        teacher, network = self.frozen_network(), self.network
+        """Local CE on real images; CE of the head alone, weighted by the share of old classes; old head's outputs.
+        A weight of 0 saves the passes that the last one needs."""
+        teacher, network, keeps = self.frozen_network(), self.network, self.recipe.lambdas.kd
         share = self.n_old / self.seen
         weight = torch.full((self.seen,), 1 - share, device=self.device)
         weight[: self.n_old] = share
@@ -164,12 +171,13 @@ class ABDPort(DynamicHeadLearner):
             features = network.features(torch.cat([images, replay.images]))
             logits = network.head.classify(features).float()
             frozen_logits = network.head.classify(features.detach()).float()
-            kept = teacher.head.classify(features).float()
-            with torch.no_grad():
-                wanted = torch.cat([teacher(images).float(), replay.logits])
+            if keeps:
+                kept = teacher.head.classify(features).float()
+                with torch.no_grad():
+                    wanted = torch.cat([teacher(images).float(), replay.logits])
         labels = torch.cat([target, replay.labels])
-        return {
+        found = {
             "ce": local_cross_entropy(logits[: len(target)], target, self.n_old),
             "ft": balanced_cross_entropy(frozen_logits, labels, weight),
-            "fkd": F.mse_loss(kept, wanted),
         }
+        return found | {"fkd": F.mse_loss(kept, wanted)} if keeps else found

@@ -72,6 +72,11 @@ if wanted tinyimagenet-5; then
     run tinyimagenet-5 config/rdfcil/tiny-imagenet200.yaml --data.num_tasks 5 --overrides "$@"
 fi
 
+# Tiny-ImageNet, 5 equal tasks with RFD's batch and seed: beside RFD's row tinyimagenet-5 (README, Deviations R18)
+if wanted tinyimagenet-5-batch256; then
+    run tinyimagenet-5-batch256 config/rdfcil/tiny-imagenet200.yaml --data.num_tasks 5 --data.batch_size 256 --seed 0 --overrides "$@"
+fi
+
 # Tiny-ImageNet, 10 equal tasks: as released
 if wanted tinyimagenet-10; then
     run tinyimagenet-10 config/rdfcil/tiny-imagenet200.yaml --data.num_tasks 10 --overrides "$@"
@@ -128,6 +133,6 @@ if wanted imagenet100-half-25; then
 fi
 
 if [ "$FOUND" = no ]; then
-    echo "error: unknown row '$ROW'; expected one of: cifar100-5 cifar100-10 cifar100-20 cifar100-half-5 cifar100-half-10 cifar100-half-25 tinyimagenet-5 tinyimagenet-10 tinyimagenet-20 tinyimagenet-half-5 tinyimagenet-half-10 tinyimagenet-half-25 imagenet100-5 imagenet100-10 imagenet100-20 imagenet100-half-5 imagenet100-half-10 imagenet100-half-25" >&2
+    echo "error: unknown row '$ROW'; expected one of: cifar100-5 cifar100-10 cifar100-20 cifar100-half-5 cifar100-half-10 cifar100-half-25 tinyimagenet-5 tinyimagenet-5-batch256 tinyimagenet-10 tinyimagenet-20 tinyimagenet-half-5 tinyimagenet-half-10 tinyimagenet-half-25 imagenet100-5 imagenet100-10 imagenet100-20 imagenet100-half-5 imagenet100-half-10 imagenet100-half-25" >&2
     exit 2
 fi

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
+from common.data.images import ImageSet
 from common.training.errors import UserError
+from rfd import main, run_dfcil
 from rfd.data.protocol import imagenet_order, published_order
 from rfd.main import build_recipe, choose_order
 from rfd.options import _IGNORED, device_numbers, precision_of
@@ -134,11 +139,17 @@ def test_what_follows_the_marker_is_told_apart():
         (["--model.method", "bic"], "method"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--data.batch_size", "0"], "batch_size"),
+        (["--seed", "-2"], "seed"),
         (["--data.num_workers", "-1"], "num_workers"),
         (["--model.gen_latent", "0"], "gen_latent"),
         (["--model.method", "lwf", "--model.head", "linear"], "model.head"),
         (["--model.method", "abd", "--model.inv_resume_from", "inversion.ckpt"], "inv_resume_from"),
         (["--model.method", "rdfcil", "--model.wrd_inter", "0"], "wrd_inter"),
+        (["--model.method", "base", "--model.inv_tau", "1"], "inv_tau"),
+        (["--model.method", "lwf", "--model.noise", "cpu"], "model.noise"),
+        (["--trainer.precision", "16", "--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
+        (["--opt_level", "O1", "--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
+        (["--opt_level", "O1", "--trainer.precision", "bf16"], "opt_level O1"),
         (["--model.mu", "2"], "model.mu"),
         (["--model.method", "abd", "--model.temp", "3"], "model.temp"),
         (["--model.method", "abd_port", "--model.lightning_val_quirk", "true"], "lightning_val_quirk"),
@@ -157,6 +168,15 @@ def test_devices():
             device_numbers(several)
 
 
+def test_half_precision_is_labelled_under_every_name():
+    data = SimpleNamespace(train_set=SimpleNamespace(copy="original"), split=SimpleNamespace(num_classes=100))
+    for flags, expected in (([], []), (["--opt_level", "O0"], []), (["--opt_level", "O1"], ["fast"])):
+        assert main.labels_of(parse(flags)[0], {}, data) == expected
+        row = ["--dataset", "CIFAR100", "--model_type", "resnet", "--model_name", "resnet32", *flags]
+        assert run_dfcil.labels_of(get_config(row)[0], {}, data) == expected
+    assert precision_of(parse(["--trainer.precision", "16"])[0]) == "fp16"
+
+
 def test_the_order_of_a_repetition():
     config = read_config_file(CONFIGS / "cifar100.yaml")
     assert choose_order(config, 100) == published_order(100, 1)
@@ -168,6 +188,19 @@ def test_the_order_of_a_repetition():
         choose_order(config, 20)
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_which_configs_are_a_repetition(name):
+    config = read_config_file(CONFIGS / f"{name}.yaml")
+    is_pair = name.partition("/")[0] not in ("rdfcil", "abd_port") or name.endswith("imagenet100")
+    named = main.with_repetition(config)
+    assert named.seed == (ROWS[name][0] if is_pair else None)  # R-DFCIL and the port: seed 1 with order 0
+    assert main.prepare(config, {}).is_repetition == is_pair
+    assert choose_order(config, len(config.data.class_order)) == config.data.class_order
+    if is_pair:
+        assert choose_order(named, len(config.data.class_order)) == config.data.class_order
+    assert main.prepare(parse(["--config", str(CONFIGS / f"{name}.yaml"), "--seed", "2"])[0], {}).is_repetition
+
+
 def test_every_group_has_help():
     text = make_parser().format_help()
     assert "--model.lambda_distkd_old" in text and "--trainer.max_epochs" in text and "--keep_checkpoints" in text
@@ -176,7 +209,8 @@ def test_every_group_has_help():
 # --- run_dfcil.py -----------------------------------------------------------------------------------------------------
 
 ABD_DEFAULTS = {
-    "gpuid": [0], "model_type": "mlp", "model_name": "MLP", "gen_model_type": "mlp", "gen_model_name": "MLP",
+    "gpuid": [0], "log_dir": "outputs/out",
+    "model_type": "mlp", "model_name": "MLP", "gen_model_type": "mlp", "gen_model_name": "MLP",
     "learner_type": "default", "learner_name": "NormalNN", "dataroot": "data", "dataset": "MNIST",
     "load_model_dir": None, "workers": 8, "validation": False, "repeat": 1, "overwrite": 0, "optimizer": "SGD",
     "train_aug": False, "lr": 0.01, "momentum": 0, "weight_decay": 0, "schedule": [2], "schedule_type": "decay",
@@ -217,3 +251,26 @@ def test_abd_flags_that_are_not_offered(flags, expected):
 def test_log_dir_and_overwrite_are_the_originals_names(tmp_path: Path):
     config, _ = get_config([*OFFERED, "--log_dir", str(tmp_path), "--overwrite", "1"])
     assert config.output_dir == str(tmp_path) and config.resume == "never"
+    assert get_config(OFFERED)[0].output_dir == "outputs/out"
+    assert get_config([*OFFERED, "--output_dir", "elsewhere"])[0].output_dir == "elsewhere"
+
+
+def test_imagenet50_is_complete_where_imagenet100_is():
+    images = ImageSet("imagenet100", "train", torch.zeros(100, 3, 1, 1), torch.arange(100), list(map(str, range(100))))
+    data = SimpleNamespace(train_set=run_dfcil.imagenet50(images))
+    assert (len(data.train_set), data.train_set.note) == (50, "50 of 100 classes")
+    assert run_dfcil.labels_of(get_config([*OFFERED, "--dataset", "ImageNet"])[0], {}, data) == []
+    part = dataclasses.replace(images, copy="sub-sampled", note="100 of 129395 images")
+    assert run_dfcil.imagenet50(part).copy == "sub-sampled"
+
+
+def test_repetitions_share_one_time_budget(tmp_path, monkeypatch):
+    begins = []
+
+    def recording(config, changed, experiment, folder, begin):
+        begins.append(begin)
+        return dict.fromkeys(run_dfcil.HEADLINE, 0.0)
+
+    monkeypatch.setattr(run_dfcil, "run_experiment", recording)
+    run_dfcil.main([*OFFERED, "--repeat", "3", "--output_dir", str(tmp_path)])
+    assert len(begins) == 3 and len(set(begins)) == 1 and begins[0] is not None

@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from common.data.embedded import open_sample
+from common.data.prepare import prepare
 from common.data.transforms import Draws
 from common.training.errors import UserError
 from rfd.data.image_sets import open_images
@@ -87,6 +88,18 @@ def test_tiny_imagenet_classes_follow_wnids_or_the_alphabet(tmp_path):
     (folder / "wnids.txt").write_text("n2\n")
     with pytest.raises(UserError, match="n1"):
         open_images("tiny-imagenet200", tmp_path, "train")
+    (folder / "wnids.txt").unlink()
+    with pytest.raises(UserError, match=r"wnids\.txt is missing"):
+        open_images("tiny-imagenet200", tmp_path, "train")
+    assert open_images("tiny-imagenet200", tmp_path, "train", sorted_classes=True).classes == ["n1", "n2"]
+
+
+def test_prepared_tiny_imagenet_keeps_the_archives_order_of_classes(tmp_path):
+    source = tmp_path / "in" / "tiny-imagenet-200"
+    write_images(source, [f"{split}/{name}/{name}_0.JPEG" for split in ("train", "val") for name in ("n1", "n2")])
+    (source / "wnids.txt").write_text("n2\nn1\n")
+    prepare("tinyimagenet", tmp_path / "data", tmp_path / "in")
+    assert open_images("tiny-imagenet200", tmp_path / "data", "train").classes == ["n2", "n1"]
 
 
 def test_an_image_list_may_end_without_a_newline(tmp_path):

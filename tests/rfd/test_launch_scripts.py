@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from repro.registry import read_registry
+from rfd.main import with_repetition
 from rfd.program import parse
 from rfd.run_dfcil import get_config
 from tests.helpers import REPOSITORY
@@ -61,6 +62,14 @@ def test_task_splits_of_a_row(split):
         config, _ = parse(flags)
         assert (config.data.num_tasks, config.data.init_task_splits) == SPLITS[split]
         assert config.data.dataset == "tiny-imagenet200"
+
+
+def test_rdfcil_in_rfds_tiny_imagenet_protocol():
+    ((_, _, *flags),) = commands("rdfcil.sh", "tinyimagenet-5-batch256")
+    ((_, _, *rfd_flags),) = commands("rfd.sh", "tinyimagenet-5")
+    ours, rfds = parse(flags)[0], with_repetition(parse(rfd_flags)[0])
+    assert (ours.seed, ours.data, ours.trainer) == (rfds.seed, rfds.data, rfds.trainer)
+    assert (ours.model.method, ours.data.batch_size, ours.seed) == ("rdfcil", 256, 0)
 
 
 ABD_ROWS = {

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from common.training.errors import RunStopped, UserError
 from common.training.journal import read_series
 from common.training.precision import set_backend_flags
 from rfd import run_dfcil
+from rfd.data.protocol import published_order
 from rfd.learning.fixed import Joint
 from rfd.main import main
+from rfd.networks import IncrementalNetwork
 from tests.helpers import REPOSITORY, assert_same_run, wait_for_saves
 
 pytestmark = pytest.mark.smoke
@@ -116,6 +119,18 @@ def test_where_data_and_device_are_may_change_on_resume(whole):
     main(arguments(whole, "--data.root", "/nowhere", "--data.num_workers", "1", "--model.dump_images", "1"))
 
 
+def test_one_run_has_one_name_and_other_orders_have_another_seed(tmp_path):
+    flags = [*TINY[2:], "--seed_everything", "1", "--keep_checkpoints", "none"]
+    order = ["--data.class_order", str(published_order(4, 1))]
+    records = []
+    for folder, more in (("config", order), ("repetition", [*order, "--seed", "1"]), ("other", [])):
+        main([*flags, *more, "--output_dir", str(tmp_path / folder)])
+        records.append(json.loads((tmp_path / folder / "record.json").read_text()))
+    assert records[0]["run_id"] == records[1]["run_id"]
+    assert [record["seed"] for record in records] == [1, 1, -2]
+    assert not differ(weights_of(tmp_path / "config"), weights_of(tmp_path / "repetition"))
+
+
 # --- files of a task --------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +165,24 @@ def test_a_checkpoint_of_another_task_or_method_is_refused(whole, tmp_path):
         main(arguments(tmp_path / "b", *flags))
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--seed", "1"], "class order"),
+        (["--data.num_tasks", "4"], "begin and end at classes 0 2 4, those of this run at 0 1 2 3 4"),
+        (["--model.width", "3"], "do not fit this network"),
+        (["--model.gen_width", "5"], "do not fit this network"),
+        (["--model.head", "linear"], "do not fit this network"),
+    ],
+)
+def test_a_checkpoint_of_another_order_split_or_network_is_refused_in_one_line(flags, expected, whole, tmp_path):
+    file = str(whole / "task_1" / "best.ckpt")
+    start = ("--data.current_task", "1", "--trainer.resume_from_checkpoint", file)
+    with pytest.raises(UserError, match=expected) as refused:
+        main(arguments(tmp_path, *start, *flags))
+    assert "\n" not in str(refused.value) and file in str(refused.value)
+
+
 def test_a_saved_generator_replaces_the_first_training(whole, tmp_path):
     flags = ("--model.inv_resume_from", str(whole / "task_1" / "inversion.ckpt"))
     main(arguments(tmp_path, *flags))
@@ -159,9 +192,20 @@ def test_a_saved_generator_replaces_the_first_training(whole, tmp_path):
     assert torch.equal(states[0]["l1.0.weight"], states[1]["l1.0.weight"])
 
 
-def test_a_file_without_a_generator_is_refused(whole, tmp_path):
-    with pytest.raises(UserError, match="holds no generator"):
-        main(arguments(tmp_path, "--model.inv_resume_from", str(whole / "task_0" / "last.ckpt")))
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--model.inv_resume_from", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["--model.inv_resume_from", "task_0/last.ckpt"], "holds no generator"),
+        (["--model.inv_resume_from", "task_1/inversion.ckpt", "--model.gen_width", "6"], "do not fit"),
+        (["--model.gen_width", "1"], "gen_width"),
+    ],
+)
+def test_a_generator_that_cannot_be_is_refused_before_the_first_task(flags, expected, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(whole)
+    with pytest.raises(UserError, match=expected) as refused:
+        main(arguments(tmp_path, *flags))
+    assert "\n" not in str(refused.value) and "=== task 1" not in (tmp_path / "log.txt").read_text()
 
 
 # --- what flags do ----------------------------------------------------------------------------------------------------
@@ -185,6 +229,32 @@ def test_a_weight_of_zero_drops_the_term_and_its_passes(weight, term, whole, tmp
     passes = [weights_of(folder)["backbone.stage_4.bn_b.num_batches_tracked"].item() for folder in (whole, tmp_path)]
     saved = 4 if term != "distkd_new" else 0  # one training-mode pass less in each of four representation steps
     assert passes[0] - passes[1] == saved
+
+
+def test_abd_port_without_its_distillation_does_not_ask_the_old_network(tmp_path, monkeypatch):
+    forward, asked = IncrementalNetwork.forward, Counter()
+
+    def counting(network: IncrementalNetwork, images: torch.Tensor) -> torch.Tensor:
+        asked[name] += not network.training
+        return forward(network, images)
+
+    monkeypatch.setattr(IncrementalNetwork, "forward", counting)
+    for name in ("0.1", "0"):
+        flags = ("--model.method", "abd_port", "--model.lambda_kd", name, "--keep_checkpoints", "none")
+        main(arguments(tmp_path / name, *flags))
+    assert asked["0.1"] - asked["0"] == 6  # the steps of the second task
+    assert "train/fkd" not in {point["name"] for point in read_series(tmp_path / "0" / "series.jsonl")}
+
+
+def test_the_trainers_quirk_makes_unused_passes_count(tmp_path):
+    flags = ("--model.finetuning_epochs", "2", "--keep_checkpoints", "none")
+    main(arguments(tmp_path / "plain", *flags))
+    main(arguments(tmp_path / "quirk", *flags, "--model.lightning_val_quirk", "true"))
+    plain, quirk = (weights_of(tmp_path / name) for name in ("plain", "quirk"))
+    # two steps in training mode: real and synthetic images, and the hybrid pass from the second stage on
+    for name, updates in (("bn_1", 2), ("stage_1.blocks.0.bn_a", 2), ("stage_2.blocks.0.bn_a", 3), ("stage_4.bn_b", 3)):
+        key = f"backbone.{name}.num_batches_tracked"
+        assert quirk[key] - plain[key] == 2 * updates, name
 
 
 @pytest.mark.parametrize(
@@ -269,6 +339,16 @@ def test_repetitions_of_the_original_protocol(tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["method"] == "ABD" and record["metrics"]["tasks_done"] == 2 and record["seed"] == 0
     assert record["config"]["first_split_size"] == 2
+
+
+def test_the_seed_of_a_task_leaves_the_flags_of_fast_alone(tmp_path):
+    try:
+        method = ["--learner_type", "default", "--learner_name", "NormalNN"]
+        run_dfcil.main([*ABD, *method, "--fast", "--output_dir", str(tmp_path)])
+        numerics = json.loads((tmp_path / "record.json").read_text())["numerics"]
+        assert numerics["cudnn_benchmark"] and not numerics["cudnn_deterministic"]
+    finally:
+        set_backend_flags(False)
 
 
 @pytest.mark.parametrize(

@@ -251,11 +251,25 @@ class TestFolders:
         assert files_below(tmp_path / "data" / "SubImageNet") == files_below(tmp_path / "in")
         assert "already there" in prepare("subimagenet", tmp_path / "data", tmp_path / "in")
 
+    def test_the_list_of_classes_is_copied_and_added_to_a_copy_without_it(self, tmp_path):
+        class_tree(tmp_path / "in", ["n01", "n02"])
+        prepare("tiny-imagenet", tmp_path / "data", tmp_path / "in")
+        write(tmp_path / "in" / "wnids.txt", b"n02\nn01\n")
+        assert "wnids.txt added" in prepare("tiny-imagenet", tmp_path / "data", tmp_path / "in")
+        target = tmp_path / "data" / "tiny-imagenet-200"
+        assert files_below(target) == files_below(tmp_path / "in")
+        assert "already there" in prepare("tiny-imagenet", tmp_path / "data", tmp_path / "in")
+        prepare("tiny-imagenet", tmp_path / "fresh", tmp_path / "in")
+        assert files_below(tmp_path / "fresh" / "tiny-imagenet-200") == files_below(tmp_path / "in")
+        write(tmp_path / "in" / "wnids.txt", b"n01\nn02\n")
+        with pytest.raises(UserError, match="another list of classes"):
+            prepare("tiny-imagenet", tmp_path / "data", tmp_path / "in")
+
     def test_other_images_in_the_place_are_kept(self, tmp_path):
         class_tree(tmp_path / "data" / "fivedatasets", ["a", "b"], side=32)
         before = files_below(tmp_path / "data")
         class_tree(tmp_path / "in", ["c", "d"], side=32)
-        with pytest.raises(UserError, match="holds other images already; move it away"):
+        with pytest.raises(UserError, match="holds other images .* already; move it away"):
             prepare("fivedatasets", tmp_path / "data", tmp_path / "in")
         assert files_below(tmp_path / "data") == before
 

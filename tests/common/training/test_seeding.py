@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.training.seeding import GlobalGenerators, draw_seed, seed_everything
+from common.training.seeding import GlobalGenerators, draw_seed, seed_everything, seed_generators
 
 pytestmark = pytest.mark.unit
 
@@ -60,6 +60,15 @@ def test_seeding_makes_cudnn_deterministic() -> None:
     seed_everything(0)
     assert torch.backends.cudnn.deterministic
     assert not torch.backends.cudnn.benchmark
+
+
+def test_another_seed_inside_a_run_leaves_cudnn_alone() -> None:
+    seed_everything(3)
+    expected = draws()
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    seed_generators(3)
+    assert draws() == expected
+    assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
 
 
 def test_states_pass_through_a_checkpoint_exactly() -> None:
