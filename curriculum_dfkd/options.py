@@ -180,7 +180,7 @@ class MethodOptions(RunOptions):
     """also write every pooled image as PNG"""
     grid_every: int = machine_option(10)
     """epochs between two grids of synthetic images; 0: none"""
-    validation_interval: int = machine_option(1)
+    validation_interval: int = 1
     """epochs between two tests; 0: only after the last one"""
     test_images_per_class: int | None = None
     """test on so many images per class only (a sub-sampled run); default: all"""

@@ -87,7 +87,7 @@ class ScratchOptions(RunOptions, OriginalOptions):
     small: Adam and cosine, for networks without batch norm"""
     stem: Literal["cifar", "imagenet"] = "cifar"
     """imagenet: the original's bug that trains every resnet* with the ImageNet stem (D10)"""
-    validation_interval: int = machine_option(1)
+    validation_interval: int = 1
     """epochs between two tests; 0: only after the last one"""
     images_per_class: int | None = None
     """training images per class (a sub-sampled run); default: all"""

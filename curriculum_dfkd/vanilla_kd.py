@@ -98,7 +98,7 @@ class VanillaOptions(RunOptions, OriginalOptions):
     """of the learning rate; cosine: as in data-free distillation, for equal terms on the desk bench"""
     log_fidelity: bool = machine_option(False)
     """measure agreement with the teacher and probability loyalty at every test"""
-    validation_interval: int = machine_option(1)
+    validation_interval: int = 1
     """epochs between two tests; 0: only after the last one"""
     test_images_per_class: int | None = None
     """test on so many images per class only (a sub-sampled run); default: all"""

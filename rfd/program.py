@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.training.errors import UserError
-from common.training.options import OVERRIDES_MARKER, OptionParser, as_dict, build_parser, is_machine_option
+from common.training.options import OptionParser, as_dict, build_parser, is_machine_option, part_row
 from rfd.options import Added, DataOptions, ModelOptions, RfdOptions, TrainerOptions, check
 
 GROUPS = {"trainer": TrainerOptions, "model": ModelOptions, "data": DataOptions}
@@ -36,10 +36,8 @@ def parse(argv: Sequence[str] | None = None, description: str = "") -> tuple[Rfd
     Raises:
         UserError: for an unknown key, a value of the wrong type, or a combination that is refused.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    row, everything = part_row(sys.argv[1:] if argv is None else argv)
     parser = make_parser(description)
-    row = argv[: argv.index(OVERRIDES_MARKER)] if OVERRIDES_MARKER in argv else argv
-    everything = [argument for argument in argv if argument != OVERRIDES_MARKER]
     config = _read(parser, everything)
     check(config)
     before, after = as_dict(_read(parser, row) if row != everything else config), as_dict(config)
