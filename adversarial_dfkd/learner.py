@@ -169,17 +169,20 @@ class AdversarialDistillation:
         self.optimizer.step()
         self.run.step += 1
         terms = {name: value.detach() for name, value in terms.items()}
-        self.run.log(task=1, epoch=self.epoch, **{f"student_{name}": value for name, value in terms.items()})
+        always = "retention" in terms and self.measures_meta_term()
+        named = {f"student_{name}": value for name, value in terms.items()}
+        self.run.log(task=1, epoch=self.epoch, always=always, **named)
         return StudentReport(terms, targets[: len(images)])
 
     def memory_step(self, images: Tensor, targets: Tensor) -> Tensor:
-        """One update of the VAE; returns its loss."""
+        """One update of the VAE; returns its loss, which is logged once per outer iteration."""
         loss = self.replay.train_step(images, targets, first=self.epoch == 0 and self.iteration == 0)
-        self.run.log(task=1, epoch=self.epoch, vae=loss)
+        last = self.student_steps + 1 == min(VAE_STEPS, self.config.kd_iter)
+        self.run.log(task=1, epoch=self.epoch, always=last, vae=loss)
         return loss
 
     def measures_meta_term(self) -> bool:
-        """Whether a meta term without gradient is computed in this student step, for the log."""
+        """Whether the log wants this student step's meta term; without a gradient it is computed for that alone."""
         last_step = self.student_steps + 1 == self.config.kd_iter
         last_iteration = self.iteration + 1 == self.config.outer_iterations
         wanted = {"never": False, "step": True, "iteration": last_step, "epoch": last_step and last_iteration}

@@ -132,7 +132,8 @@ class AddedOptions:
     iterations: int | None = None
     """outer iterations per epoch; default 36 * (1024 // batch_size)"""
     log_meta_loss: Literal["epoch", "iteration", "step", "never"] = "epoch"
-    """how often the meta term is computed for the log where it has no gradient (detached)"""
+    """how often the meta term is written to the series; where it has no gradient (detached) it is computed for that
+    alone"""
     test_images_per_class: int | None = None
     """test on so many images per class only"""
     grid_every: int = machine_option(10)
