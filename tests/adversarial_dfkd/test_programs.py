@@ -18,6 +18,7 @@ from adversarial_dfkd.networks import build_teacher
 from common.training.errors import RunStopped, UserError
 from common.training.teachers import find_teacher, load_teacher
 from repro.records import find_problem
+from repro.registry import read_registry, select_cells
 from tests.helpers import REPOSITORY
 
 pytestmark = pytest.mark.smoke
@@ -49,14 +50,32 @@ def test_released_configurations_have_the_released_values():
             assert config.memory_capacity == 10
 
 
-def test_every_configuration_is_accepted_and_has_a_row():
+def configurations_of_rows() -> dict[str, str]:
     script = (FOLDER / "scripts" / "lra.sh").read_text()
-    found = re.findall(r'^if wanted (\S+); then run (\S+) "\$@"; fi$', script, re.MULTILINE)
-    rows = {config: row for row, config in found}
+    return dict(re.findall(r'^if wanted (\S+); then run (\S+) "\$@"; fi$', script, re.MULTILINE))
+
+
+def test_every_configuration_is_accepted_and_has_a_row():
+    rows = configurations_of_rows()
     names = {path.stem for path in CONFIGS.glob("*.json")}
-    assert rows.keys() == names
+    assert len(set(rows.values())) == len(rows) and set(rows.values()) == names
     for name in names:
         get_config([str(CONFIGS / f"{name}.json")])
+
+
+def test_batches_are_the_released_ones_where_values_are_published_and_else_equal():
+    """D2."""
+    rows = configurations_of_rows()
+    cells = select_cells(read_registry(REPOSITORY), ["lra/*"])
+    with_values, others = {}, {}
+    for cell in cells:
+        config, _, _ = get_config([str(CONFIGS / f"{rows[cell.row]}.json")])
+        (others if cell.demo else with_values)[cell.row] = config
+    assert {row for row, config in with_values.items() if not config.is_meta} == {
+        "pre-dfkd", "mb-dfkd", "pre-dfkd-cifar10", "mb-dfkd-cifar10",
+    }  # fmt: skip
+    assert all(config.batch_size == (512 if config.is_meta else 1024) for config in with_values.values())
+    assert all(config.batch_size == (64 if config.desk_scale else 512) for config in others.values())
 
 
 def test_settings_override_the_file_and_flags_override_settings():
