@@ -201,7 +201,7 @@ def run_experiment(config: LRAOptions, changed: dict[str, list[Any]], notes: lis
         changed: what the user changed of the configuration file.
         notes: lines for the log.
     """
-    device, notice = choose_device([config.gpu_device if config.cuda else -1])
+    device, notice = choose_device([config.gpu_device if config.cuda else -1], "--gpu_device")
     seed_everything(config.seed)
     set_backend_flags(config.fast)
     torch.backends.cudnn.enabled = not config.cudnn_disabled
@@ -213,7 +213,7 @@ def run_experiment(config: LRAOptions, changed: dict[str, list[Any]], notes: lis
         config, method=method_name(config), paper=PAPER, device=device, seed=config.seed, changed=changed,
         folder=folder, write_every=write_every,
     ) as run:  # fmt: skip
-        for note in (notes if notice is None else [notice.replace("--gpuid", "gpu_device"), *notes]):
+        for note in (notes if notice is None else [notice, *notes]):
             run.note(note)
         if run.finished and config.mode == "train":
             run.note(f"finished already: {run.folder}")

@@ -160,7 +160,7 @@ def run_program(
         method: name for the record.
         train: config and run -> metrics.
     """
-    device, notice = choose_device([0 if config.gpu is None else config.gpu])
+    device, notice = choose_device([0 if config.gpu is None else config.gpu], "--gpu")
     seed_everything(config.seed)
     set_backend_flags(config.fast)
     write_every = config.print_freq or (1 if config.smoke else 100)
