@@ -39,7 +39,7 @@ class ConfigurationKeys:
     Ours-2"""
     mode: Literal["train", "test"] = machine_option("train")
     """test: only test the student that the run's folder holds"""
-    cuda: bool = always_on()
+    cuda: bool = always_on(machine=True)
     """use a GPU if there is one"""
     gpu_device: int = machine_option(0)
     """number of the GPU (the original reads it nowhere)"""
