@@ -51,6 +51,14 @@ def smoke_form(config: LRAOptions) -> LRAOptions:
     return dataclasses.replace(config, **SMOKE)
 
 
+def is_shortened(config: LRAOptions, changed: dict[str, list[Any]]) -> bool:
+    """Whether epochs, iterations or student steps were lowered, of what was changed of a configuration file."""
+    counts = [changed[name] for name in ("max_epoch", "kd_iter") if name in changed]
+    if "iterations" in changed:  # an unset one stands for the released number
+        counts.append([dataclasses.replace(config, iterations=n).outer_iterations for n in changed["iterations"]])
+    return any(used < row for row, used in counts)
+
+
 def method_name(config: LRAOptions) -> str:
     """Name for the record; a meta-gradient that is not the released one is part of it."""
     name = AGENTS[config.agent]
@@ -103,14 +111,12 @@ class Experiment:
     @property
     def labels(self) -> list[str]:
         """In what respect this run is not the full published setting."""
-        config, changed = self.config, self.run.changed
+        config = self.config
         labels = ["smoke"] if config.smoke else []
         labels += [] if self.images.copy == "original" else [self.images.copy]
         labels += ["desk-scale"] if config.desk_scale else []
         labels += ["fast"] if config.fast or config.precision != "fp32" else []
-        if any(name in changed and _smaller(*changed[name]) for name in ("max_epoch", "iterations", "kd_iter")):
-            labels.append("shortened")
-        return labels
+        return [*labels, "shortened"] if is_shortened(config, self.run.changed) else labels
 
     @property
     def data(self) -> dict[str, Any]:
@@ -259,8 +265,3 @@ def test_saved(experiment: Experiment, run: Run, resumed: bool) -> dict[str, Any
 
 
 test_saved.__test__ = False  # not for pytest
-
-
-def _smaller(row: int | None, used: int | None) -> bool:
-    """Whether a count was lowered; an unset one stands for the released number."""
-    return used is not None and (row is None or used < row)
