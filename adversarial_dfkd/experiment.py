@@ -101,7 +101,7 @@ class Experiment:
         )
         self.precision = Precision(config, self.device)
         self.test = TestImages(
-            test_tensor(config.dataset, self.images.images, config.img_size, config.normalisation).to(self.device),
+            test_tensor(config.dataset, self.images.images, config.image_side, config.normalisation).to(self.device),
             self.images.labels.to(self.device), FACTS[config.dataset].test_batch or config.batch_size, self.precision,
         )  # fmt: skip
         with torch.random.fork_rng():  # why: the draws below then do not depend on the teacher's network

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from adversarial_dfkd.learner import AdversarialDistillation
+from adversarial_dfkd.networks import TEACHERS
 from adversarial_dfkd.replay import MemoryBank
 from common.training.checkpoint import read_newest_checkpoint
-from common.training.errors import RunStopped
+from common.training.errors import RunStopped, UserError
 from common.training.journal import read_series
 from tests.adversarial_dfkd.building import tiny_loop, trained_weights
 
@@ -86,6 +90,14 @@ def test_the_statistics_term_reaches_the_generator(tmp_path):
         with tiny_loop(tmp_path / str(weight), "PREDFKDMemAgent", bn=weight) as loop:
             losses.append(float(loop.generator_step()[0]))
     assert losses[1] > losses[0]
+
+
+def test_the_statistics_term_needs_a_teacher_with_norm_layers(tmp_path):
+    with tiny_loop(tmp_path, "PREDFKDMemAgent") as loop:
+        config = dataclasses.replace(loop.config, bn=0.1)
+        parts = loop.student, loop.generator, loop.replay, loop.noise, loop.test, loop.precision, loop.run
+        with pytest.raises(UserError, match="this teacher has none"):
+            AdversarialDistillation(config, TEACHERS["lenet5"](10), *parts)
 
 
 def test_the_bank_overwrites_its_oldest_batch():
