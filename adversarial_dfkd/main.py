@@ -82,11 +82,12 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[LRAOptions, dict[str,
         build_parser(LRAOptions, "main.py CONFIG.json [--set key=value ...] [flags]").parse_args(["--help"])
     path, words = split_path(words)
     content = read_configuration(path)
-    row = _resolve(content, words[: words.index(OVERRIDES_MARKER)] if OVERRIDES_MARKER in words else [])
+    filed = _resolve(content, [])
+    row = _resolve(content, words[: words.index(OVERRIDES_MARKER)]) if OVERRIDES_MARKER in words else filed
     words = [word for word in words if word != OVERRIDES_MARKER]
     asked = _resolve(content, words)
     config = check(smoke_form(asked) if asked.smoke else asked)
-    given = {*content, *split_settings(words)[1], *_differences(_resolve(content, []), asked)}
+    given = {*content, *split_settings(words)[1], *_differences(filed, asked)}
     return config, _differences(row, config), ignored_keys(config, given)
 
 
