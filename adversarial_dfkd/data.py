@@ -125,7 +125,7 @@ def test_tensor(
     Args:
         dataset: key of `FACTS`.
         images: (N, C, H, W) uint8, or files.
-        img_size: size for tiny-imagenet.
+        img_size: pixels a side of generated images, to which those of tiny-imagenet are brought.
         normalisation: which constants; they have to be those that the teacher was trained with.
 
     Returns:

@@ -51,6 +51,14 @@ def smoke_form(config: LRAOptions) -> LRAOptions:
     return dataclasses.replace(config, **SMOKE)
 
 
+def is_shortened(config: LRAOptions, changed: dict[str, list[Any]]) -> bool:
+    """Whether epochs, iterations or student steps were lowered, of what was changed of a configuration file."""
+    counts = [changed[name] for name in ("max_epoch", "kd_iter") if name in changed]
+    if "iterations" in changed:  # an unset one stands for the released number
+        counts.append([dataclasses.replace(config, iterations=n).outer_iterations for n in changed["iterations"]])
+    return any(used < row for row, used in counts)
+
+
 def method_name(config: LRAOptions) -> str:
     """Name for the record; a meta-gradient that is not the released one is part of it."""
     name = AGENTS[config.agent]
@@ -93,7 +101,7 @@ class Experiment:
         )
         self.precision = Precision(config, self.device)
         self.test = TestImages(
-            test_tensor(config.dataset, self.images.images, config.img_size, config.normalisation).to(self.device),
+            test_tensor(config.dataset, self.images.images, config.image_side, config.normalisation).to(self.device),
             self.images.labels.to(self.device), FACTS[config.dataset].test_batch or config.batch_size, self.precision,
         )  # fmt: skip
         with torch.random.fork_rng():  # why: the draws below then do not depend on the teacher's network
@@ -103,14 +111,12 @@ class Experiment:
     @property
     def labels(self) -> list[str]:
         """In what respect this run is not the full published setting."""
-        config, changed = self.config, self.run.changed
+        config = self.config
         labels = ["smoke"] if config.smoke else []
         labels += [] if self.images.copy == "original" else [self.images.copy]
         labels += ["desk-scale"] if config.desk_scale else []
         labels += ["fast"] if config.fast or config.precision != "fp32" else []
-        if any(name in changed and _smaller(*changed[name]) for name in ("max_epoch", "iterations", "kd_iter")):
-            labels.append("shortened")
-        return labels
+        return [*labels, "shortened"] if is_shortened(config, self.run.changed) else labels
 
     @property
     def data(self) -> dict[str, Any]:
@@ -201,7 +207,7 @@ def run_experiment(config: LRAOptions, changed: dict[str, list[Any]], notes: lis
         changed: what the user changed of the configuration file.
         notes: lines for the log.
     """
-    device, notice = choose_device([config.gpu_device if config.cuda else -1])
+    device, notice = choose_device([config.gpu_device if config.cuda else -1], "--gpu_device")
     seed_everything(config.seed)
     set_backend_flags(config.fast)
     torch.backends.cudnn.enabled = not config.cudnn_disabled
@@ -213,7 +219,7 @@ def run_experiment(config: LRAOptions, changed: dict[str, list[Any]], notes: lis
         config, method=method_name(config), paper=PAPER, device=device, seed=config.seed, changed=changed,
         folder=folder, write_every=write_every,
     ) as run:  # fmt: skip
-        for note in (notes if notice is None else [notice.replace("--gpuid", "gpu_device"), *notes]):
+        for note in (notes if notice is None else [notice, *notes]):
             run.note(note)
         if run.finished and config.mode == "train":
             run.note(f"finished already: {run.folder}")
@@ -259,8 +265,3 @@ def test_saved(experiment: Experiment, run: Run, resumed: bool) -> dict[str, Any
 
 
 test_saved.__test__ = False  # not for pytest
-
-
-def _smaller(row: int | None, used: int | None) -> bool:
-    """Whether a count was lowered; an unset one stands for the released number."""
-    return used is not None and (row is None or used < row)

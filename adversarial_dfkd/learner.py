@@ -26,6 +26,7 @@ from common.backbones.classifier import StagedClassifier
 from common.backbones.generators_predfkd import LatentGenerator
 from common.losses.inversion import BatchNormTaps
 from common.metrics.streams import stream_statistics
+from common.training.errors import UserError
 from common.training.files import write_atomically
 from common.training.journal import progress_bar
 from common.training.precision import Precision
@@ -60,6 +61,9 @@ class AdversarialDistillation:
         run: where steps are counted, logged and saved; the loop registers itself there.
         on_epoch: called at the end of every epoch with its number, counted from 1, and the newest images.
 
+    Raises:
+        UserError: if the teacher lacks the norm layers that the recipe asks for.
+
     Attributes:
         epoch: epochs that are done.
         iteration: outer iterations of the current epoch that are done.
@@ -80,6 +84,9 @@ class AdversarialDistillation:
         )
         self.generator_optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr_G)
         self.taps = BatchNormTaps(teacher) if config.bn else None
+        if self.taps is not None and not self.taps.layers:
+            raise UserError(f"bn {config.bn:g} weighs the teacher's norm layers, but this teacher has none; "
+                            "set bn to 0 or take another teacher")
         self.epoch = self.iteration = self.generator_steps = self.student_steps = 0
         self.history: dict[str, list[float]] = {"accuracy": [], "loss": [], "printed_loss": [], "seconds": []}
         self.newest: Tensor | None = None
@@ -169,17 +176,20 @@ class AdversarialDistillation:
         self.optimizer.step()
         self.run.step += 1
         terms = {name: value.detach() for name, value in terms.items()}
-        self.run.log(task=1, epoch=self.epoch, **{f"student_{name}": value for name, value in terms.items()})
+        always = "retention" in terms and self.measures_meta_term()
+        named = {f"student_{name}": value for name, value in terms.items()}
+        self.run.log(task=1, epoch=self.epoch, always=always, **named)
         return StudentReport(terms, targets[: len(images)])
 
     def memory_step(self, images: Tensor, targets: Tensor) -> Tensor:
-        """One update of the VAE; returns its loss."""
+        """One update of the VAE; returns its loss, which is logged once per outer iteration."""
         loss = self.replay.train_step(images, targets, first=self.epoch == 0 and self.iteration == 0)
-        self.run.log(task=1, epoch=self.epoch, vae=loss)
+        last = self.student_steps + 1 == min(VAE_STEPS, self.config.kd_iter)
+        self.run.log(task=1, epoch=self.epoch, always=last, vae=loss)
         return loss
 
     def measures_meta_term(self) -> bool:
-        """Whether a meta term without gradient is computed in this student step, for the log."""
+        """Whether the log wants this student step's meta term; without a gradient it is computed for that alone."""
         last_step = self.student_steps + 1 == self.config.kd_iter
         last_iteration = self.iteration + 1 == self.config.outer_iterations
         wanted = {"never": False, "step": True, "iteration": last_step, "epoch": last_step and last_iteration}

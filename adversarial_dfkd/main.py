@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,22 +78,40 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[LRAOptions, dict[str,
         UserError: for anything that is not offered or does not go together.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    place = words.index(OVERRIDES_MARKER) if OVERRIDES_MARKER in words else 1
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
-        raise UserError("a configuration file is expected as the first argument, e.g. ./configs/Ours-2.json")
-    if words[0] in ("-h", "--help"):
+    if "-h" in words or "--help" in words:
         build_parser(LRAOptions, "main.py CONFIG.json [--set key=value ...] [flags]").parse_args(["--help"])
-    content = read_configuration(Path(words[0]))
-    row = _resolve(content, words[1:place])
-    config = _resolve(content, [word for word in words[1:] if word != OVERRIDES_MARKER])
-    config = check(smoke_form(config) if config.smoke else config)
-    changed = {
-        name: [old, new]
-        for (name, new), old in zip(as_dict(config).items(), as_dict(row).values(), strict=True)
-        if new != old and not is_machine_option(LRAOptions, name)
+    path, words = split_path(words)
+    content = read_configuration(path)
+    filed = _resolve(content, [])
+    row = _resolve(content, words[: words.index(OVERRIDES_MARKER)]) if OVERRIDES_MARKER in words else filed
+    words = [word for word in words if word != OVERRIDES_MARKER]
+    asked = _resolve(content, words)
+    config = check(smoke_form(asked) if asked.smoke else asked)
+    given = {*content, *split_settings(words)[1], *_differences(filed, asked)}
+    return config, _differences(row, config), ignored_keys(config, given)
+
+
+def split_path(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Take the configuration file out of a command line: the first word that is no flag and no flag's value.
+
+    Raises:
+        UserError: if there is none.
+    """
+    kinds, is_value = typing.get_type_hints(LRAOptions) | {"set": str}, False
+    for place, word in enumerate(words):
+        if not word.startswith("-") and not is_value:
+            return Path(word), [*words[:place], *words[place + 1 :]]
+        name = word.removeprefix("--").replace("-", "_")
+        is_value = not is_value and kinds.get(name, bool) is not bool  # a switch, and --flag=value, take no next word
+    raise UserError("a configuration file is expected, e.g. ./configs/Ours-2.json")
+
+
+def _differences(one: LRAOptions, other: LRAOptions) -> dict[str, list[Any]]:
+    """{key: [value in the first, value in the second]} of what differs and is no `machine_option`."""
+    pairs = zip(as_dict(one).items(), as_dict(other).values(), strict=True)
+    return {
+        name: [old, new] for (name, old), new in pairs if new != old and not is_machine_option(LRAOptions, name)
     }
-    given = set(content) | set(split_settings(words[1:])[1])
-    return config, changed, ignored_keys(config, given)
 
 
 def _resolve(content: dict[str, Any], words: Sequence[str]) -> LRAOptions:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from adversarial_dfkd.data import Normalisation
+from adversarial_dfkd.data import SQUARE, WIDE_CONSTANTS, Normalisation
 from adversarial_dfkd.losses import EntropyLog, Weights
 from adversarial_dfkd.meta import MetaUpdate
 from adversarial_dfkd.schedules import cosine_rate, iterations_per_epoch
@@ -39,7 +40,7 @@ class ConfigurationKeys:
     Ours-2"""
     mode: Literal["train", "test"] = machine_option("train")
     """test: only test the student that the run's folder holds"""
-    cuda: bool = always_on()
+    cuda: bool = always_on(machine=True)
     """use a GPU if there is one"""
     gpu_device: int = machine_option(0)
     """number of the GPU (the original reads it nowhere)"""
@@ -74,7 +75,8 @@ class ConfigurationKeys:
     latent_dim: int = 1000
     """length of a latent vector"""
     img_size: int = 32
-    """pixels a side of generated images; test images of tiny-imagenet are resized to it"""
+    """pixels a side of generated images (twice as many with upsampling 8); test images of tiny-imagenet are resized to
+    it, the other data sets need 32"""
     oh: float = 1.0
     """weight of the one-hot term"""
     ie: float = 5.0
@@ -124,15 +126,18 @@ class AddedOptions:
     meta_holdout: bool = False
     """imagined step on 7/8 of the novel images, its loss on the rest added (defined and unused in the original)"""
     bn: float = 0.0
-    """weight of the norm layers' statistics in the generator's loss (defined and unused in the original)"""
+    """weight of the statistics of the teacher's norm layers in the generator's loss (defined and unused in the
+    original)"""
     teacher: str = "default"
     """teacher network; default: lenet5 for MNIST, resnet34_64 for tiny-imagenet, else resnet34"""
     upsampling: Literal[4, 8] = 4
-    """8: generators with a third doubling, img_size 32 gives 64x64 images (defined and unused in the original)"""
+    """8: generators with a third doubling, img_size 32 gives 64x64 images, for tiny-imagenet (defined and unused in the
+    original)"""
     iterations: int | None = None
     """outer iterations per epoch; default 36 * (1024 // batch_size)"""
     log_meta_loss: Literal["epoch", "iteration", "step", "never"] = "epoch"
-    """how often the meta term is computed for the log where it has no gradient (detached)"""
+    """how often the meta term is written to the series; where it has no gradient (detached) it is computed for that
+    alone"""
     test_images_per_class: int | None = None
     """test on so many images per class only"""
     grid_every: int = machine_option(10)
@@ -162,6 +167,11 @@ class LRAOptions(RunOptions, AddedOptions, ProgramFlags, ConfigurationKeys):
     def replayed_images(self) -> int:
         """Images per replay."""
         return self.batch_size // 8
+
+    @property
+    def image_side(self) -> int:
+        """Pixels a side of generated images and of those that test the student."""
+        return self.img_size * self.upsampling // 4
 
     @property
     def outer_iterations(self) -> int:
@@ -195,12 +205,18 @@ def check(config: LRAOptions) -> LRAOptions:
     for name in ("max_epoch", "gen_iter", "kd_iter", "memory_capacity", "batch_size", "latent_dim"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} must be at least 1, found {getattr(config, name)}")
+    for name in ("iterations", "test_images_per_class"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, found {value}")
+    for name in ("lr_S", "lr_S_in", "lr_G"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UserError(f"{name} must be a learning rate of at least 0, found {getattr(config, name):g}")
     if not 0 <= config.js_floor < 0.5:
         raise UserError(f"js_floor must be at least 0 and below 0.5, found {config.js_floor:g}")
     if config.norm_epsilon <= 0:
         raise UserError(f"norm_epsilon must be above 0, found {config.norm_epsilon:g}")
-    if config.img_size < 4 or config.img_size % 4:
-        raise UserError(f"img_size must be a multiple of 4, found {config.img_size}")
+    _check_image_side(config)
     if config.outer_iterations < 1:
         raise UserError(f"batch_size {config.batch_size} leaves no iterations (36 * (1024 // batch_size)); "
                         "give at most 1024, or set iterations")
@@ -217,16 +233,33 @@ def check(config: LRAOptions) -> LRAOptions:
     return config
 
 
+def _check_image_side(config: LRAOptions) -> None:
+    unit = 4 if config.has_bank else 8  # the VAE's encoder halves once more than its decoder doubles
+    if config.img_size < unit or config.img_size % unit:
+        raise UserError(f"img_size must be a multiple of {unit} for {config.agent}, found {config.img_size}")
+    side = config.image_side
+    found = f"img_size {config.img_size} with upsampling {config.upsampling} gives {side}x{side} images"
+    advice = f"give img_size {SQUARE * 4 // config.upsampling}"
+    if config.dataset != "tiny-imagenet" and side != SQUARE:
+        raise UserError(f"{found}, but {config.dataset} is tested at {SQUARE}x{SQUARE}; {advice}")
+    for key in ("student", "teacher"):
+        if getattr(config, key).startswith("lenet") and side != SQUARE:
+            raise UserError(f"{found}, but {key} {getattr(config, key)} takes {SQUARE}x{SQUARE} only; {advice}")
+
+
 def ignored_keys(config: LRAOptions, given: set[str]) -> list[str]:
-    """Keys given in the configuration that have no effect on this run, with the reason."""
+    """Keys and flags that were given and have no effect on this run's weights, with the reason."""
     reasons = {"checkpoint_filename": "checkpoints have one name for all papers"}
+    if config.dataset not in WIDE_CONSTANTS:
+        reasons["normalisation"] = f"there is one set of constants for {config.dataset}"
     if config.has_bank:
         reasons |= dict.fromkeys(("clean_vae_gradient", "encoder_unit"), f"{AGENTS[config.agent]} has no VAE")
     else:
         reasons["memory_capacity"] = f"{AGENTS[config.agent]} has no bank"
     imagined = ("lr_S_in", "inner_schedule")
     if not config.is_meta:
-        reasons |= dict.fromkeys(imagined, f"{AGENTS[config.agent]} takes no imagined step")
+        reasons |= dict.fromkeys((*imagined, "log_meta_loss"), f"{AGENTS[config.agent]} takes no imagined step")
     elif config.meta_gradient == "detached":
-        reasons |= dict.fromkeys(imagined, "with --meta_gradient detached it changes a logged value only (D1)")
+        logged_only = "with --meta_gradient detached it changes a logged value only (D1)"
+        reasons |= dict.fromkeys((*imagined, "meta_holdout"), logged_only)
     return [f"{key} is ignored: {reason}" for key, reason in reasons.items() if key in given]

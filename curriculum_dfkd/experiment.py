@@ -172,7 +172,7 @@ def run_program(
         train: config and run -> metrics.
         check_finished: called instead of `train` for a finished run, to make again what is missing of its results.
     """
-    device, notice = choose_device([0 if config.gpu is None else config.gpu])
+    device, notice = choose_device([0 if config.gpu is None else config.gpu], "--gpu")
     seed_everything(config.seed)
     set_backend_flags(config.fast)
     write_every = config.print_freq or (1 if config.smoke else 100)

@@ -59,10 +59,12 @@ if wanted mb-dfkd-b512; then run MB-DFKD_b512 "$@"; fi
 if wanted ours-1-second-order; then run Ours-1_second-order "$@"; fi
 if wanted ours-2-second-order; then run Ours-2_second-order "$@"; fi
 
-# CIFAR-10, ResNet-34 to ResNet-18 (not in the release)
+# CIFAR-10, ResNet-34 to ResNet-18 (not in the release; batches as on CIFAR-100, and rivals at the batch of Ours)
 GROUP=cifar10
 if wanted pre-dfkd-cifar10; then run PRE-DFKD_cifar10 "$@"; fi
 if wanted mb-dfkd-cifar10; then run MB-DFKD_cifar10 "$@"; fi
+if wanted pre-dfkd-cifar10-b512; then run PRE-DFKD_cifar10_b512 "$@"; fi
+if wanted mb-dfkd-cifar10-b512; then run MB-DFKD_cifar10_b512 "$@"; fi
 if wanted ours-1-cifar10; then run Ours-1_cifar10 "$@"; fi
 if wanted ours-2-cifar10; then run Ours-2_cifar10 "$@"; fi
 

@@ -56,7 +56,7 @@ FOLDERS = {
 
 
 def open_folders(name: str, root: Path, split: str) -> ImageSet:
-    """An image-folder set; classes are the sorted folder names of train/.
+    """An image-folder set; classes are the sorted folder names of train/, of val/ where that stands alone for testing.
 
     `val/` may hold class folders (images directly inside or deeper), or lie flat as TinyImageNet is published:
     `val/images/` with `val/val_annotations.txt`. Both give the same set in the same order.
@@ -66,13 +66,13 @@ def open_folders(name: str, root: Path, split: str) -> ImageSet:
     """
     facts = FOLDERS[name]
     train = root / SUBFOLDERS["train"]
-    classes = class_folders(train)
+    folder = root / SUBFOLDERS[split]
+    classes = class_folders(train if train.exists() else folder)  # data-free methods read test images only
     if not classes:
         raise UserError(
             f"{name} is not in {root}; expected train/<class>/ and val/<class>/ there: "
             f"repro data prepare {name.lower()} --from ARCHIVE"
         )
-    folder = root / SUBFOLDERS[split]
     samples = _annotated_samples(folder, classes) if is_flat(folder) else _folder_samples(folder, classes, train)
     paths = tuple(path.relative_to(root).as_posix() for path, _ in samples)
     labels = torch.tensor([label for _, label in samples], dtype=torch.int64)

@@ -13,11 +13,12 @@ import torch
 from common.training.errors import UserError
 
 
-def choose_device(gpu_ids: list[int]) -> tuple[torch.device, str | None]:
+def choose_device(gpu_ids: list[int], flag: str = "--gpuid") -> tuple[torch.device, str | None]:
     """The device that the originals' `--gpuid` asks for.
 
     Args:
         gpu_ids: one CUDA device number; negative means the CPU.
+        flag: what the program calls it, for messages.
 
     Returns:
         The device, and a line to show if the CPU is used although a GPU was asked for (this machine has none).
@@ -26,14 +27,14 @@ def choose_device(gpu_ids: list[int]) -> tuple[torch.device, str | None]:
         UserError: for several numbers, or a number this machine does not have.
     """
     if len(gpu_ids) != 1:
-        raise UserError(f"--gpuid expects one device number (negative: CPU), found {gpu_ids}; one run uses one device")
+        raise UserError(f"{flag} expects one device number (negative: CPU), found {gpu_ids}; one run uses one device")
     index = gpu_ids[0]
     if index < 0:
         return torch.device("cpu"), None
     if not torch.cuda.is_available():
-        return torch.device("cpu"), f"--gpuid {index}: no CUDA device on this machine, running on the CPU"
+        return torch.device("cpu"), f"{flag} {index}: no CUDA device on this machine, running on the CPU"
     if index >= torch.cuda.device_count():
-        raise UserError(f"--gpuid {index}: this machine has CUDA devices 0 to {torch.cuda.device_count() - 1}")
+        raise UserError(f"{flag} {index}: this machine has CUDA devices 0 to {torch.cuda.device_count() - 1}")
     return torch.device("cuda", index), None
 
 

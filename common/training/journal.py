@@ -26,7 +26,7 @@ class Journal:
 
     Values of training steps stay on their device until `flush`, which reads them all at once; a step therefore never
     waits for the device. Every step's values are examined for infinity and NaN; only every `write_every`-th step is
-    written.
+    written, and what is asked to be.
 
     Args:
         folder: the run's folder.
@@ -42,7 +42,7 @@ class Journal:
         self.folder, self.echo = folder, echo
         self.write_every = max(1, write_every)
         self.flush_every = max(1, flush_every)
-        self._pending: list[tuple[dict[str, int], tuple[str, ...], Tensor]] = []
+        self._pending: list[tuple[dict[str, int], bool, tuple[str, ...], Tensor]] = []
         self._series = open(folder / SERIES, "a", encoding="utf-8")
         self._log = open(folder / LOG, "a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(folder / "tensorboard")) if tensorboard else None
@@ -54,11 +54,17 @@ class Journal:
         self._log.write(text + "\n")
         self._log.flush()
 
-    def log_step(self, step: int, task: int, epoch: int, **terms: Tensor) -> None:
-        """Note the terms of one training step; () tensors, in the unit of the loss. Does not wait for the device."""
+    def log_step(self, step: int, task: int, epoch: int, always: bool = False, **terms: Tensor) -> None:
+        """Note the terms of one training step. Does not wait for the device.
+
+        Args:
+            step, task, epoch: where the run stands.
+            always: write them whatever `write_every` says: terms that are not computed in every step.
+            terms: () tensors, in the unit of the loss.
+        """
         where = {"step": step, "task": task, "epoch": epoch}
         stacked = torch.stack([value.detach().to(torch.float32) for value in terms.values()])
-        self._pending.append((where, tuple(terms), stacked))
+        self._pending.append((where, always or step % self.write_every == 0, tuple(terms), stacked))
         if len(self._pending) >= self.flush_every:
             self.flush()
 
@@ -75,7 +81,8 @@ class Journal:
             NonFiniteLoss: if a term of any noted step is infinite or NaN, naming the first such step and term.
         """
         pending, self._pending = self._pending, []
-        for (where, names, _), values in zip(pending, _read_together([entry[2] for entry in pending]), strict=True):
+        read = _read_together([tensor for *_, tensor in pending])
+        for (where, written, names, _), values in zip(pending, read, strict=True):
             for name, value in zip(names, values, strict=True):
                 if not math.isfinite(value):
                     raise NonFiniteLoss(
@@ -83,7 +90,7 @@ class Journal:
                         f"{where['epoch']}); the newest checkpoint is from before it; lower the learning rate or the "
                         f"weight of this term"
                     )
-                if where["step"] % self.write_every == 0:
+                if written:
                     self._write(where, f"train/{name}", value)
         self._series.flush()
 

@@ -44,9 +44,13 @@ def machine_option(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"machine": True})
 
 
-def always_on() -> Any:
-    """A switch that is on by default and that its flag can only switch on again (an original's `store_true`)."""
-    return dataclasses.field(default=True, metadata={"always_on": True})
+def always_on(machine: bool = False) -> Any:
+    """A switch that is on by default and that its flag can only switch on again (an original's `store_true`).
+
+    Args:
+        machine: it is a `machine_option` too.
+    """
+    return dataclasses.field(default=True, metadata={"always_on": True, "machine": machine})
 
 
 @dataclass(frozen=True)

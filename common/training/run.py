@@ -208,9 +208,12 @@ class Run:
         """One line to the log and to standard output."""
         self._journal.note(text)
 
-    def log(self, *, task: int, epoch: int, **terms: torch.Tensor) -> None:
-        """Note the loss terms of the step just taken; tensors stay on the device until they are read in a batch."""
-        self._journal.log_step(self.step, task, epoch, **terms)
+    def log(self, *, task: int, epoch: int, always: bool = False, **terms: torch.Tensor) -> None:
+        """Note the loss terms of the step just taken; tensors stay on the device until they are read in a batch.
+
+        With `always` they are written whatever `write_every` says.
+        """
+        self._journal.log_step(self.step, task, epoch, always, **terms)
 
     def flush(self) -> None:
         """Write everything that was logged so far to the series file."""

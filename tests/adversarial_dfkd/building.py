@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def tiny_loop(folder: Path, agent: str, **more: Any) -> Iterator[AdversarialDistillation]:
+def tiny_loop(folder: Path, agent: str, write_every: int = 1, **more: Any) -> Iterator[AdversarialDistillation]:
     """A seeded loop on WRN-10-1 and 8x8 images with random test images."""
     config = LRAOptions(**SMALL | {"agent": agent, "output_dir": str(folder)} | more)
     seed_everything(config.seed)
@@ -47,7 +47,9 @@ def tiny_loop(folder: Path, agent: str, **more: Any) -> Iterator[AdversarialDist
         )  # fmt: skip
     student = STUDENTS["wrn-10-1"](10)
     random.seed(config.seed)
-    with Run(config, method=agent, paper="lra", device=CPU, seed=config.seed, write_every=1, quiet=True) as run:
+    with Run(
+        config, method=agent, paper="lra", device=CPU, seed=config.seed, write_every=write_every, quiet=True
+    ) as run:
         test = TestImages(images, labels, 8)
         yield AdversarialDistillation(
             config, teacher, student, generator, replay, noise, test, Precision(config, CPU), run

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from adversarial_dfkd.learner import AdversarialDistillation
+from adversarial_dfkd.networks import TEACHERS
 from adversarial_dfkd.replay import MemoryBank
 from common.training.checkpoint import read_newest_checkpoint
-from common.training.errors import RunStopped
+from common.training.errors import RunStopped, UserError
+from common.training.journal import read_series
 from tests.adversarial_dfkd.building import tiny_loop, trained_weights
 
 pytestmark = pytest.mark.unit
@@ -65,12 +70,34 @@ def test_the_meta_term_is_computed_only_for_the_log(tmp_path):
     assert seen == [False, False, False, True] * 2
 
 
+@pytest.mark.parametrize("often, written", [("never", 0), ("epoch", 2), ("iteration", 6), ("step", 42)])
+def test_what_is_not_computed_in_every_step_is_written_all_the_same(often, written, tmp_path):
+    """2 epochs of 3 iterations of 7 student steps, a point per 10: no VAE step and few last ones fall on these."""
+    sizes = {"iterations": 3, "kd_iter": 7, "log_meta_loss": often}
+    with tiny_loop(tmp_path, "PREDFKDMetaAgent", write_every=10, **sizes) as loop:
+        loop.fit()
+    steps: dict[str, list[int]] = {}
+    for point in read_series(tmp_path / "series.jsonl"):
+        steps.setdefault(point["name"], []).append(point["step"])
+    assert {7 * iteration + 4 for iteration in range(6)} <= set(steps["train/vae"])
+    assert len(steps["train/vae"]) == 8  # the tenth and the thirtieth step have a VAE step too
+    assert len(steps.get("train/student_retention", [])) == written
+
+
 def test_the_statistics_term_reaches_the_generator(tmp_path):
     losses = []
     for weight in (0.0, 1.0):
         with tiny_loop(tmp_path / str(weight), "PREDFKDMemAgent", bn=weight) as loop:
             losses.append(float(loop.generator_step()[0]))
     assert losses[1] > losses[0]
+
+
+def test_the_statistics_term_needs_a_teacher_with_norm_layers(tmp_path):
+    with tiny_loop(tmp_path, "PREDFKDMemAgent") as loop:
+        config = dataclasses.replace(loop.config, bn=0.1)
+        parts = loop.student, loop.generator, loop.replay, loop.noise, loop.test, loop.precision, loop.run
+        with pytest.raises(UserError, match="this teacher has none"):
+            AdversarialDistillation(config, TEACHERS["lenet5"](10), *parts)
 
 
 def test_the_bank_overwrites_its_oldest_batch():

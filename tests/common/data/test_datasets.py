@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from urllib.error import URLError
 
 import numpy as np
@@ -227,6 +228,16 @@ class TestTinyImageNet:
         flat = open_dataset("TinyImageNet", tmp_path, "test")
         assert torch.equal(flat.labels, regrouped.labels)
         assert flat.fingerprint() == regrouped.fingerprint()
+
+    def test_test_images_need_no_training_images(self, tmp_path):
+        class_tree(tmp_path, self.CLASSES)
+        whole = open_dataset("TinyImageNet", tmp_path, "test")
+        shutil.rmtree(tmp_path / "train")
+        alone = open_dataset("TinyImageNet", tmp_path, "test")
+        assert (alone.classes, alone.note) == (whole.classes, whole.note)
+        assert torch.equal(alone.images, whole.images) and torch.equal(alone.labels, whole.labels)
+        with pytest.raises(UserError, match="expected train/<class>/"):
+            open_dataset("TinyImageNet", tmp_path, "train")
 
     def test_left_overs_of_regrouping_are_no_class(self, tmp_path):
         class_tree(tmp_path, self.CLASSES)

@@ -46,6 +46,13 @@ def test_a_number_that_the_machine_lacks_is_refused(two_gpus: None) -> None:
         choose_device([2])
 
 
+def test_messages_name_the_programs_own_flag(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="^--gpu 2: this machine has CUDA devices 0 to 1"):
+        choose_device([2], "--gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert str(choose_device([0], "--gpu")[1]).startswith("--gpu 0: no CUDA device")
+
+
 @pytest.mark.parametrize("ids", [[0, 1], [-1, -1], []])
 def test_one_run_uses_one_device(ids: list[int]) -> None:
     with pytest.raises(UserError, match="--gpuid expects one device number"):

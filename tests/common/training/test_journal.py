@@ -88,6 +88,14 @@ def test_only_every_nth_step_is_written_but_every_step_is_examined(tmp_path: Pat
         journal.close()
 
 
+def test_rare_terms_are_written_in_every_step_if_asked_to(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, write_every=10, tensorboard=False, echo=False)
+    for step in (3, 10, 13):
+        journal.log_step(step, 1, 0, always=step == 3, rare=torch.tensor(1.0))
+    journal.close()
+    assert [p["step"] for p in read_series(tmp_path / SERIES)] == [3, 10]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_no_number_is_named(journal: Journal, value: float) -> None:
     log(journal, 6)

@@ -12,7 +12,16 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from common.training.errors import UserError
-from common.training.options import RunOptions, as_dict, build_parser, machine_option, parse_config, parse_row
+from common.training.options import (
+    RunOptions,
+    always_on,
+    as_dict,
+    build_parser,
+    is_machine_option,
+    machine_option,
+    parse_config,
+    parse_row,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -152,6 +161,15 @@ def test_overrides_tell_what_the_user_changed() -> None:
         gpuid=[-1],
         time_budget=5.0,
     )
+
+
+def test_a_switch_that_stays_on_may_say_how_a_run_is_executed() -> None:
+    @dataclass(frozen=True)
+    class Switches(RunOptions):
+        computes: bool = always_on()
+        places: bool = always_on(machine=True)
+
+    assert [is_machine_option(Switches, name) for name in ("computes", "places")] == [False, True]
 
 
 @pytest.mark.parametrize("argv", [["--lr", "0.2"], ["--lr", "0.2", "--overrides"], ["--overrides"], []])
