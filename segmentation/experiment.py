@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from common.training.device import choose_device
 from common.training.errors import RunStopped, UserError
 from common.training.files import write_atomically
 from common.training.parallel import Processes, SharedRun
 from common.training.precision import set_backend_flags
-from segmentation.configuration import epochs_of, labels_of, run_folder, seed_of
+from segmentation.configuration import epochs_of, labels_of, run_folder, seed_of, shared_folder
 from segmentation.data.protocol import Protocol
 from segmentation.evaluation import TestResult
 from segmentation.metrics import average_rows, read_rows, results_row, summary_text
@@ -65,10 +67,9 @@ class Experiment:
 
     def __init__(self, config: SegmentationOptions, run: SharedRun, processes: Processes) -> None:
         self.config, self.run, self.processes = config, run, processes
-        folder = run_folder(config)
-        self.folder = folder
-        self.checkpoints = Path(config.checkpoint) if config.checkpoint else folder / "checkpoints" / "step"
-        self.results = results_file(config, Path(config.results) if config.results else folder / "results")
+        self.folder, shared = run_folder(config), shared_folder(config)
+        self.checkpoints = Path(config.checkpoint) if config.checkpoint else shared / "checkpoints" / "step"
+        self.results = results_file(config, Path(config.results) if config.results else shared / "results")
         self.task: Task = find_task(config.dataset, config.task)
         self.protocol = Protocol(
             self.task,
@@ -134,7 +135,8 @@ class Experiment:
             unseen = 100 * result.unseen.mean_iou
             self.run.log_value("test/miou_unseen", unseen, task=step + 1, epoch=epochs)
         if self.processes.rank == 0:
-            write_row(self.results, step, row)
+            write_row(self.results, step, row, keep_later=self.config.test)
+            write_confusion(self.folder, step, result.matrix)
             write_pictures(self.folder, step, result.samples, self.config.dataset)
 
     def _record(self, finished: bool) -> dict[str, Any]:
@@ -142,14 +144,18 @@ class Experiment:
         labels = labels_of(self.config, self.run.changed, self.data.get("copy", "original"))
         self.run.write_record(metrics, self.data, labels, finished=finished)
         if finished and self.done and self.processes.rank == 0:
-            self.run.note(summary_text(average_rows(read_rows(self.results))))
+            self.run.note(summary_text(average_rows(self._rows())))
         return metrics
+
+    def _rows(self) -> list[str]:
+        """Lines of the results file up to the last step of this run."""
+        return [row for row in read_rows(self.results) if _step_of(row) <= self.done[-1]["step"]]
 
     def metrics(self) -> dict[str, Any]:
         """Percent: final, average, old and new mean IoU over the steps in the results file; histories of this run."""
         if not self.done:
             return {}
-        rows = read_rows(self.results) if self.processes.rank == 0 else [done["row"] for done in self.done]
+        rows = self._rows() if self.processes.rank == 0 else [done["row"] for done in self.done]
         summary = average_rows(rows)
         last = self.done[-1]
         metrics: dict[str, Any] = {
@@ -172,13 +178,14 @@ class Experiment:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Finished steps, and the running one."""
+        """Finished steps, the running one, and what the record says of the data."""
         training = None if self._training is None else self._training.state_dict()
-        return {"done": self.done, "training": training}
+        return {"done": self.done, "training": training, "data": self.data}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; builds the running step anew."""
         self.done = state["done"]
+        self.data = state.get("data", self.data)
         if state["training"] is not None:
             self._training = self._start(state["training"]["step"])
             self._training.load_state_dict(state["training"])
@@ -190,16 +197,36 @@ def results_file(config: SegmentationOptions, folder: Path) -> Path:
     return folder / ("_".join(part for part in parts if part) + ".csv")
 
 
-def write_row(path: Path, step: int, row: str) -> None:
+def _step_of(row: str) -> int:
+    """Number of the step whose line of a results file this is."""
+    return int(row.split(",")[0])
+
+
+def write_row(path: Path, step: int, row: str, keep_later: bool = False) -> None:
     """Add a step's row to a results file; rows of this and later steps, of an earlier attempt, give way.
+
+    Args:
+        path: the file.
+        step: number of the step.
+        row: its line.
+        keep_later: only the row of this step gives way: it was tested again, not trained.
 
     Raises:
         UserError: if the file holds something else.
     """
     rows = read_rows(path) if path.is_file() else []
     try:
-        kept = [one for one in rows if int(one.split(",")[0]) < step]
+        kept = [one for one in rows if _step_of(one) < step or (keep_later and _step_of(one) > step)]
     except ValueError as error:
         raise UserError(f"{path} is no results file ({error}); move it away") from error
+    lines = sorted([*kept, row], key=_step_of)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(("\n".join([*kept, row]) + "\n").encode()))
+    write_atomically(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))
+
+
+def write_confusion(folder: Path, step: int, matrix: Tensor) -> None:
+    """Write a test's confusion matrix to `confusion/step_<k>.csv`: pixels, a row for each true class."""
+    path = folder / "confusion" / f"step_{step}.csv"
+    lines = [",".join(map(str, row)) for row in matrix.tolist()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from common.backbones.abn import make_norm, norms_of
 from common.backbones.deeplab import STRUCTURES, DeepLabV3, ResNet, tap_maps
 from common.training.errors import UserError
+from segmentation.options import SYNCHRONISED_NORMS
 from segmentation.rcil.merging import second_branches_from_first
 from segmentation.rcil.network import RcilBlock, RcilDeepLabV3, draw_mixes
 
@@ -118,7 +119,7 @@ def build_network(config: Any, classes: Sequence[int]) -> IncrementalSegmentatio
         UserError: for a norm or a body that cannot be had.
     """
     rcil = uses_rcil_network(config)
-    slope = config.rcil_slope if rcil and config.norm_act in ("iabn_sync", "pkg_iabn_sync") else 0.01
+    slope = config.rcil_slope if rcil and config.norm_act in SYNCHRONISED_NORMS else 0.01
     norm = make_norm(config.norm_act, slope)
     structure, bottleneck = STRUCTURES[config.backbone]
     if rcil and not bottleneck:
@@ -137,9 +138,7 @@ def build_network(config: Any, classes: Sequence[int]) -> IncrementalSegmentatio
 
 def uses_rcil_network(config: Any) -> bool:
     """Whether the two-branch network is meant: RCIL's code, or VDFD told to use it."""
-    if config.method == "VDFD":
-        return config.vdfd_network == "rcil"
-    return follows_rcil(config)
+    return follows_rcil(config) or (config.regularizer == "vdfd" and config.vdfd_network == "rcil")
 
 
 def follows_rcil(config: Any) -> bool:

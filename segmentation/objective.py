@@ -100,7 +100,7 @@ class Objective:
         seen = labels if pseudo is None else pseudo.labels
         terms = {name: zero for name in (*TERMS, "icarl")}
         terms["ce"] = self.supervised(logits, seen, old_logits, pseudo)
-        if config.entropy_min:
+        if config.entropy_min and self.old_classes:
             terms["entmin"] = self.background_entropy(logits, seen)
         if old_logits is not None:
             assert old is not None
@@ -199,12 +199,15 @@ class Objective:
         counts = (self.old_classes, self.classes, self.new_classes)
         with torch.autocast(labels.device.type, enabled=False):
             if self.cubes is not None:
-                return sum(cube_loss(old_maps, new_maps, self.cubes, *counts))
+                return sum(cube_loss(old_maps, new_maps, self.cubes, *counts, not config.no_pod_schedule))
             assert self.pod is not None
             return pod_loss(old_maps, new_maps, self.pod, *counts, labels)
 
     def background_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean over the images of the mean entropy of their background pixels. original: its weight is not applied."""
+        """Mean over the images of the mean entropy of their background pixels, 0 for an image without any (D37).
+
+        original: its weight is not applied.
+        """
         background = (labels < self.old_classes).float()
         entropy = losses.pixel_entropy(logits.softmax(dim=1), self.config.entropy_reduction) * background
-        return (entropy.flatten(1).sum(dim=1) / background.flatten(1).sum(dim=1)).mean()
+        return (entropy.flatten(1).sum(dim=1) / background.flatten(1).sum(dim=1).clamp(min=1)).mean()

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from common.training.options import RunOptions, machine_option
 
+SYNCHRONISED_NORMS = ("iabn_sync", "pkg_iabn_sync")
+"""Values of --norm_act whose statistics are those of all processes."""
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -33,9 +36,9 @@ class DataOptions:
     crop_size: int = 512
     """pixels of a side of training crops, and of the resized test images"""
     test_on_val: bool = False
-    """train on 80 % of the training images of a step and test on the others"""
+    """train on 80 % of the step's training images, test on the last 20 % of the shuffled test images (no domains)"""
     val_on_trainset: bool = False
-    """validate on the training set"""
+    """test on training images of all steps so far (validation stays as it is; no domains)"""
     cross_val: bool = False
     """validate on a random fifth of the training set"""
     crop_val: bool = True
@@ -47,7 +50,7 @@ class DataOptions:
     no_mask: bool = False
     """refused: the originals' data sets assert against it"""
     data_masking: Literal["current", "current+old", "all", "new"] = "current"
-    """labels that a training image shows"""
+    """labels that a training image shows (voc, camvid)"""
     overlap: bool = False
     """images of a step may hold pixels of future classes"""
     disable_background: bool = False
@@ -65,7 +68,8 @@ class TrainingOptions:
     method: (
         Literal["FT", "LWF", "LWF-MC", "ILT", "EWC", "RW", "PI", "MiB", "PLOP", "RCIL", "VDFD"] | None
     ) = None
-    """presets of the flags below; they overwrite what is given"""
+    """presets of the flags below; a flag that is given another value is refused (D29), but with VDFD a given
+    --reg_importance holds"""
     strict_weights: bool = True
     """load --ckpt strictly (given: leave out what does not fit)"""
     base_weights: bool = False
@@ -95,7 +99,7 @@ class TrainingOptions:
     bce: bool = False
     """binary cross-entropy per class in place of cross-entropy"""
     logdir: str = machine_option("./logs")
-    """folder of logs, unless --output_dir is given"""
+    """folder of the runs, unless --output_dir is given"""
     name: str = machine_option("Experiment")
     """name in checkpoints and results files"""
     sample_num: int = machine_option(0)
@@ -111,7 +115,7 @@ class TrainingOptions:
     ckpt_interval: int = machine_option(1)
     """never read by the originals; harmless"""
     checkpoint: str = machine_option("")
-    """folder of the per-step checkpoints; empty: checkpoints/step below the run's folder (D26)"""
+    """folder of the per-step checkpoints; empty: checkpoints/step below --output_dir or its default (D26)"""
     code_directory: str = machine_option(".")
     """folder that holds pretrained/"""
 
@@ -139,7 +143,7 @@ class NetworkOptions:
     freeze: bool = False
     """do not train the body"""
     step_ckpt: str | None = None
-    """checkpoint of the previous step, in place of the one in --checkpoint"""
+    """checkpoint of the step before the first of --step, in place of the one in --checkpoint"""
     nb_background_modes: int = 1
     """channels for the background; only 1 is offered (D20)"""
     init_multimodal: str | None = None
@@ -323,7 +327,8 @@ class AddedOptions(RunOptions):
     """added by this repository"""
 
     output_dir: str = machine_option("")
-    """folder of this run: log, series, checkpoints, record; empty: <logdir>/<task>-<dataset>/<name>"""
+    """folder of this run: log, series, checkpoints, record; empty: <logdir>/<task>-<dataset>/<name>, where each --step
+    of one command (and each --test) has its log and record in a folder of its own"""
     seed: int | None = None
     """replaces --random_seed"""
     gpuid: list[int] = machine_option([0])
@@ -364,9 +369,9 @@ class AddedOptions(RunOptions):
     step0_ckpt: str | None = None
     """take step 0 from this checkpoint (it is tested, not trained)"""
     results: str = machine_option("")
-    """folder of the results files; empty: results below the run's folder"""
+    """folder of the results files; empty: results below --output_dir or its default"""
     eval_task_ids: bool = False
-    """task-incremental test: the logits of the step whose classes an image shows (derived)"""
+    """task-incremental test: every pixel is decided among the classes of its own step (derived)"""
 
 
 @dataclass(frozen=True)

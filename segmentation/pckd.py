@@ -70,6 +70,7 @@ def cube_loss(
     old_classes: int,
     classes: int,
     new_classes: int,
+    scheduled: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Distances of pooled positions and of pooled channels.
 
@@ -79,11 +80,12 @@ def cube_loss(
         factors: weights.
         old_classes: C_o; channels of the logits from there on are new ones.
         classes, new_classes: for the factor sqrt(classes / new_classes).
+        scheduled: whether that factor is applied (--no_pod_schedule leaves it out).
 
     Returns:
         () spatial and () channel part.
     """
-    schedule = math.sqrt(classes / new_classes)
+    schedule = math.sqrt(classes / new_classes) if scheduled else 1.0
     zero = new_maps[0].new_zeros((), dtype=torch.float32)
     spatial, channel, last = zero, zero, len(new_maps) - 1
     for number, (old, new) in enumerate(zip(old_maps, new_maps, strict=True)):

@@ -93,7 +93,9 @@ def pseudo_label(
         unsure = confidence < thresholds[predicted]
     else:
         unsure = confidence < confidence_threshold(mode)
-    return PseudoLabels(rewritten.masked_fill(background & unsure, IGNORE), background, predicted, valid=~unsure)
+    # why: with --ce_on_pseudo the criterion sees the original labels, as in the mode entropy
+    rewritten = labels if config.ce_on_pseudo else rewritten.masked_fill(background & unsure, IGNORE)
+    return PseudoLabels(rewritten, background, predicted, valid=~unsure)
 
 
 def _by_entropy(labels: Tensor, background: Tensor, predicted: Tensor, valid: Tensor, config: Any) -> PseudoLabels:

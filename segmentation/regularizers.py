@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.training.errors import UserError
+
 Weights = dict[str, Tensor]
 
 
@@ -25,7 +27,13 @@ class ImportanceRegularizer:
         alpha: share of the newest squared gradient in the Fisher information.
         normalize: scale the old importances of every tensor to 0 ... 1.
         iterations: RW: iterations between two scores.
+
+    Raises:
+        UserError: if `saved` is not what the same regulariser leaves.
     """
+
+    kinds: tuple[str, ...]
+    """Names of what it leaves for the next step."""
 
     def __init__(
         self,
@@ -41,6 +49,8 @@ class ImportanceRegularizer:
         self.parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         start = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.has_penalty = old_weights is not None
+        if self.has_penalty:
+            self._check(saved)
         self.anchor = start if old_weights is None else {
             name: old_weights[name].detach().to(value) for name, value in start.items() if name in old_weights
         }  # fmt: skip
@@ -50,6 +60,16 @@ class ImportanceRegularizer:
         }
         self.running: dict[str, Weights] = self._start(start)
         self.strength = self._strength() if self.has_penalty else {}
+
+    def _check(self, saved: Any) -> None:
+        """Refuse what another method left."""
+        found = sorted(saved) if isinstance(saved, Mapping) else ["VDFD's"] if saved else []
+        if found != sorted(self.kinds):
+            name = type(self).__name__
+            raise UserError(
+                f"the previous step's checkpoint holds {' and '.join(found) or 'no'} importances, {name} needs "
+                f"{' and '.join(self.kinds)}; train the previous step with --method {name}"
+            )
 
     def _start(self, start: Weights) -> dict[str, Weights]:
         """What is accumulated during this step."""
@@ -90,17 +110,19 @@ class ImportanceRegularizer:
         """Nothing of its own to optimise."""
 
     def state_dict(self) -> dict[str, Any]:
-        """For a resume in the middle of a step."""
-        return {"running": self.running, "saved": self.saved, "anchor": self.anchor, "count": self.count}
+        """For a resume in the middle of a step; what an earlier step left comes from its checkpoint again."""
+        anchor = {} if self.has_penalty else self.anchor
+        return {"running": self.running, "anchor": anchor, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
-        for own, stored in ((self.running, state["running"]), (self.saved, state["saved"])):
-            for kind, weights in stored.items():
-                own[kind] = {name: value.to(self.parameters[name]) for name, value in weights.items()}
-        self.anchor = {name: value.to(self.parameters[name]) for name, value in state["anchor"].items()}
+        for kind, weights in state["running"].items():
+            self.running[kind] |= {
+                name: value.to(self.parameters[name]) for name, value in weights.items() if name in self.parameters
+            }
+        if not self.has_penalty:
+            self.anchor = {name: value.to(self.parameters[name]) for name, value in state["anchor"].items()}
         self.count = state["count"]
-        self.strength = self._strength() if self.has_penalty else {}
 
     def _scaled(self, importance: Weights) -> Weights:
         """Old importances that the old network has weights for, each tensor scaled to 0 ... 1."""
@@ -129,6 +151,8 @@ class ImportanceRegularizer:
 class EWC(ImportanceRegularizer):
     """Importance: moving average of the squared gradients (it starts at 1)."""
 
+    kinds = ("fisher",)
+
     def _start(self, start: Weights) -> dict[str, Weights]:
         return {"fisher": {name: torch.ones_like(value) for name, value in start.items()}}
 
@@ -146,6 +170,8 @@ class EWC(ImportanceRegularizer):
 class PI(ImportanceRegularizer):
     """Importance: how much the losses fell along each entry's path, over its squared change; summed over steps."""
 
+    kinds = ("score",)
+
     def _start(self, start: Weights) -> dict[str, Weights]:
         zeros = {name: torch.zeros_like(value) for name, value in start.items()}
         return {"delta": zeros, "before": {name: value.clone() for name, value in start.items()}}
@@ -157,7 +183,7 @@ class PI(ImportanceRegularizer):
         self._update_path(gradients)
 
     def trainer_state(self) -> dict[str, Weights]:
-        """Scores; a new parameter, which the old network lacks, changed from its start."""
+        """Scores; the change of a new parameter, which the old network lacks, is measured from 0."""
         old, scores = self.saved.get("score", {}), {}
         for name, delta in self.running["delta"].items():
             anchor = self.anchor.get(name, torch.zeros_like(delta))
@@ -168,6 +194,8 @@ class PI(ImportanceRegularizer):
 
 class RW(ImportanceRegularizer):
     """Importance: moving average of the squared gradients plus path scores, taken every few iterations."""
+
+    kinds = ("fisher", "score")
 
     def _start(self, start: Weights) -> dict[str, Weights]:
         def zeros() -> Weights:

@@ -18,6 +18,7 @@ from common.training.parallel import Processes
 from common.training.precision import Precision
 from segmentation.network import IncrementalSegmentationModule, uses_rcil_network
 from segmentation.objective import Objective
+from segmentation.options import SYNCHRONISED_NORMS
 from segmentation.pseudo import find_thresholds
 from segmentation.rcil.merging import freeze_merged
 from segmentation.regularizers import REGULARIZERS, ImportanceRegularizer
@@ -143,7 +144,8 @@ class SegLearner:
         Returns:
             Scalars on the device: "loss" (their sum), "ce", "lkd", "lde", "lreg", "pod", "entmin", "icarl".
         """
-        if len(images) * self.processes.count < 2:
+        sharing = self.processes.count if self.config.norm_act in SYNCHRONISED_NORMS else 1
+        if len(images) * sharing < 2:
             raise UserError("--batch_size 1: the norm of the pooled branch needs two images per iteration; give 2")
         terms = self.losses(images, labels)
         self.optimizer.zero_grad(set_to_none=True)

@@ -26,7 +26,7 @@ from segmentation.evaluation import TestResult, evaluate, validate
 from segmentation.network import IncrementalSegmentationModule, build_network, load_pretrained
 from segmentation.options import SegmentationOptions
 from segmentation.start import load_weights, start_step
-from segmentation.step import SegLearner
+from segmentation.step import Regularizer, SegLearner
 from segmentation.tasks import Task
 from segmentation.vdfd import SavedStep, VdfdRegularizer
 
@@ -79,24 +79,23 @@ class StepTraining:
     def _build(self) -> SegLearner:
         config, step = self.config, self.step
         network = build_network(config, self.task.classes_per_step(step))
-        old_network, trainer_state = None, {}
-        if step > 0:
-            old = self._read_earlier()
-            if old is not None:
-                old_network = build_network(config, self.task.classes_per_step(step - 1))
-                load_weights(old_network, old["model_state"])
-                start_step(config, network, old["model_state"])
-                trainer_state = old.get("trainer_state", {}).get("regularizer") or {}
-                old_network.to(self.device)
+        old_network, trainer_state = None, None
+        old = self._read_earlier() if step > 0 else None
+        if old is not None:
+            old_network = build_network(config, self.task.classes_per_step(step - 1))
+            load_weights(old_network, old["model_state"])
+            start_step(config, network, old["model_state"])
+            trainer_state = (old.get("trainer_state") or {}).get("regularizer")
+            old_network.to(self.device)
         elif not config.no_pretrained:
             self.run.note(f"pretrained body: {load_pretrained(network, config)}")
         network.to(self.device)
         iterations = self.epochs * len(self.loader)
         regularizer = None
         if config.regularizer == "vdfd":
-            saved = [SavedStep.from_state(state, self.device) for state in trainer_state or []]
-            if step > 0 and not saved:
+            if old is not None and not (isinstance(trainer_state, list) and trainer_state):
                 raise UserError("the previous step's checkpoint holds no VDFD importance; train it with --method VDFD")
+            saved = [SavedStep.from_state(state, self.device) for state in trainer_state or []]
             regularizer = VdfdRegularizer(config, network, saved, iterations)
         learner = SegLearner(
             config,
@@ -109,7 +108,7 @@ class StepTraining:
             precision=Precision(config, self.device),
             processes=self.processes,
             regularizer=regularizer,
-            trainer_state=None if regularizer is not None or not trainer_state else trainer_state,
+            trainer_state=trainer_state,
         )
         if config.ckpt is not None and step == config.step[0]:
             self._go_on_from(learner, Path(config.ckpt))
@@ -128,8 +127,16 @@ class StepTraining:
         return read_step(path)
 
     def _go_on_from(self, learner: SegLearner, path: Path) -> None:
-        """--ckpt: weights, optimiser and schedule of a checkpoint, and the epochs after its own (D9)."""
+        """--ckpt: weights, optimiser, schedule and penalty of a checkpoint, and the epochs after its own (D9)."""
         state = read_step(path)
+        if learner.regularizer is not None:
+            progress = (state.get("trainer_state") or {}).get("progress", {})
+            if not _is_progress_of(learner.regularizer, progress):
+                raise UserError(
+                    f"--ckpt {path} holds nothing that --regularizer {self.config.regularizer} could go on from; give "
+                    "a checkpoint that it wrote in this step, or leave --ckpt out"
+                )
+            learner.regularizer.load_state_dict(progress)
         load_weights(learner.network, state["model_state"], self.config.strict_weights)
         learner.optimizer.load_state_dict(state["optimizer_state"])
         learner.scheduler.load_state_dict(state["scheduler_state"])
@@ -158,7 +165,7 @@ class StepTraining:
         if self.is_trained:
             return
         run, learner, task = self.run, self.learner, self.step + 1
-        if self.epoch == 0 and self.position == 0:
+        if learner.objective.thresholds is None and self.epoch < self.epochs:
             learner.begin(FirstEpoch(self.loader))
         while self.epoch < self.epochs:
             learner.train_mode()
@@ -186,10 +193,12 @@ class StepTraining:
         loader = self._loader(self.data.validation, augment=self.data.validation_augmented)
         loss, scores = validate(self.learner, loader, self.task.seen_classes(self.step), self.processes, config)
         self.run.log_value("val/loss", loss, task=task, epoch=finished)
+        for name in ("overall_accuracy", "mean_accuracy"):
+            self.run.log_value(f"val/{name}", 100 * getattr(scores, name), task=task, epoch=finished)
         self.run.log_value("val/miou", 100 * scores.mean_iou, task=task, epoch=finished)
         self.run.note(f"step {self.step} epoch {self.epoch}: val loss {loss:.4f}, mIoU {100 * scores.mean_iou:.2f}")
         if self.epoch < self.epochs:
-            self.write_checkpoint({})
+            self.write_checkpoint(self._trainer_state())
 
     def align(self, when: str, network: IncrementalSegmentationModule) -> None:
         """--align_weight, at validations or before the test."""
@@ -198,11 +207,10 @@ class StepTraining:
             network.align_weight(config.align_weight)
 
     def finish_importance(self) -> dict[str, Any]:
-        """What the checkpoint keeps for later steps."""
+        """What the step's last checkpoint keeps: importances for later steps, and what --ckpt goes on from."""
         regularizer = self.learner.regularizer
         if not isinstance(regularizer, VdfdRegularizer):
-            state = self.learner.trainer_state()
-            return {"regularizer": state} if state else {}
+            return self._trainer_state()
 
         def images() -> Iterator[Tensor]:
             # original: one pass over the training loader after the last epoch, in its order
@@ -211,7 +219,15 @@ class StepTraining:
 
         saved = regularizer.finish(self.learner.network, images())
         self.run.note(f"step {self.step}: importance stored as {saved.storage()} numbers")
-        return {"regularizer": regularizer.saved_state()}
+        return {"regularizer": regularizer.saved_state(), **self._trainer_state()}
+
+    def _trainer_state(self) -> dict[str, Any]:
+        """Importances as they are now (VDFD measures its own at the end), and the state of every regulariser."""
+        learner = self.learner
+        if learner.regularizer is None:
+            return {}
+        importances = learner.trainer_state()
+        return {**({"regularizer": importances} if importances else {}), "progress": learner.regularizer.state_dict()}
 
     def write_checkpoint(self, trainer_state: dict[str, Any]) -> None:
         """The step's file, by the first process; the others wait."""
@@ -284,14 +300,24 @@ class StepTraining:
             self.learner.load_state_dict(state["learner"])
 
 
+def _is_progress_of(regularizer: Regularizer, progress: Any) -> bool:
+    """Whether a state was taken from the same kind of regulariser, in a step of the same kind."""
+    own = regularizer.state_dict()
+    if not isinstance(progress, dict) or progress.keys() != own.keys():
+        return False
+    return progress.get("running", {}).keys() == own.get("running", {}).keys()
+
+
 def note_scores(run: SharedRun, step: int, epochs: int, scores: SegmentationScores) -> None:
     """The test's scores to log and series."""
     where = {"task": step + 1, "epoch": epochs}
     run.log_value("test/miou", 100 * scores.mean_iou, **where)
-    run.log_value("test/overall_accuracy", 100 * scores.overall_accuracy, **where)
-    for number, iou in enumerate(scores.class_iou):
-        if iou is not None:
-            run.log_value(f"test/iou_class_{number}", 100 * iou, **where)
+    for name in ("overall_accuracy", "mean_accuracy", "frequency_weighted_iou"):
+        run.log_value(f"test/{name}", 100 * getattr(scores, name), **where)
+    for number, values in enumerate(zip(scores.class_iou, scores.class_accuracy, strict=True)):
+        for name, value in zip(("iou", "accuracy"), values, strict=True):
+            if value is not None:
+                run.log_value(f"test/{name}_class_{number}", 100 * value, **where)
     run.note(
         f"step {step}: test mIoU {100 * scores.mean_iou:.2f}, accuracy {100 * scores.overall_accuracy:.2f} "
         f"({scores.images} images)"

@@ -21,6 +21,7 @@ from common.continual.gradients import output_gradients
 from common.continual.hypermodel import GCN, normalised_adjacency
 from common.continual.regulariser import class_affinity, precision_matrices, prototypes_of, quadratic_regulariser
 from common.training.errors import UserError
+from segmentation.rcil.merging import merged_parameters
 from segmentation.schedule import make_schedule
 
 
@@ -82,11 +83,19 @@ def classifier_rows(network: nn.Module) -> tuple[Tensor, Tensor]:
 def regularised_names(network: nn.Module, head: str) -> list[str]:
     """Trainable parameters whose importance is compressed, in the network's order.
 
+    RCIL's first branches are left out in every step: the merge before the next step rewrites them, which is no change
+    that training could undo, and from then on they are frozen.
+
     Args:
         head: `--vdfd_head`; with rank1 the classifiers are among them.
     """
     parts = ("body.", "head.", "cls.") if head == "rank1" else ("body.", "head.")
-    return [name for name, p in network.named_parameters() if name.startswith(parts) and p.requires_grad]
+    rewritten = {id(parameter) for parameter in merged_parameters(network)}
+    return [
+        name
+        for name, parameter in network.named_parameters()
+        if name.startswith(parts) and parameter.requires_grad and id(parameter) not in rewritten
+    ]
 
 
 def importance(

@@ -153,21 +153,24 @@ class Protocol:
     def _classes(self, number: int) -> StepData:
         labels, old = self.task.labels(number), self.task.labels_old(number)
         seen = [*old, *labels]
-        training = self._class_source("train")
-        testing = self._class_source("val")
-        train = self._class_indices("train", labels, old, self.overlap)
-        validation_split = "train" if self.val_on_trainset else "val"
-        validation_source = training if self.val_on_trainset else testing
-        validation = self._class_indices(validation_split, labels, [], True)
-        test = self._class_indices("val", seen, [], True)
+        trained = [self._class_training(step) for step in range(number + 1)]
+        validation = self._class_indices("val", labels, [], True)
+        test_split = "train" if self.val_on_trainset else "val"  # original: the flag's name notwithstanding
+        test = self._class_indices(test_split, seen, [], True)
         if self.test_on_val:
-            train, test = shuffled_split(train)[0], shuffled_split(test)[1]
+            test = shuffled_split(test)[1]
+        unseen = ~np.isin(test, np.concatenate(trained)) if self.val_on_trainset else np.ones(len(test), dtype=bool)
         return StepData(
-            Selection(training, train, self._training_map(labels, old)),
-            Selection(validation_source, validation, self._training_map(labels, old)),
-            Selection(testing, test, self._test_map(seen)),
-            np.ones(len(test), dtype=bool),
+            Selection(self._class_source("train"), trained[number], self._training_map(labels, old)),
+            Selection(self._class_source("val"), validation, self._training_map(labels, old)),
+            Selection(self._class_source(test_split), test, self._test_map(seen)),
+            unseen,
         )
+
+    def _class_training(self, number: int) -> np.ndarray:
+        """Training images of a step."""
+        train = self._class_indices("train", self.task.labels(number), self.task.labels_old(number), self.overlap)
+        return shuffled_split(train)[0] if self.test_on_val else train
 
     def _class_source(self, split: str) -> PairSource:
         dataset, root = self.task.dataset, self.root

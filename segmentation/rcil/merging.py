@@ -84,6 +84,13 @@ def _copy_to_second(pairs: Sequence[tuple[nn.Conv2d, nn.Conv2d]], norm: nn.Modul
     norm.running_var.fill_(1.0)
 
 
+def merged_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters of the first branches, which the next merge rewrites; they are frozen from then on."""
+    for convolutions, norm in _frozen_parts(module):
+        for part in (*convolutions, norm):
+            yield from part.parameters()
+
+
 def freeze_merged(module: nn.Module) -> None:
     """No gradients and no statistics for merged branches; again after every call of `train()`."""
     for convolutions, norm in _frozen_parts(module):

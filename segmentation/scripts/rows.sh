@@ -1,6 +1,7 @@
 # Sourced by the scripts below this folder, which are run from segmentation: environment, row selection, rows.
 #
-# NGPU processes (torchrun) share the total batch of 24, as the originals' launcher did; GPUID names their devices.
+# NGPU processes (torchrun) share the total batch of 24, as the originals' launcher did, and must divide it; GPUID names
+# their devices.
 PYTHON="${PYTHON:-python}"
 PYTHONPATH="$(cd .. && pwd)${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH
 GPUID="${GPUID:-0}"
@@ -49,6 +50,7 @@ program() {
 
 # steps CELL DATASET TASK LAST RATE_0 RATE_LATER EPOCHS_0 EPOCHS_LATER flags... : all steps of a protocol, batch 24 in all
 steps() {
+    [ $((24 % NGPU)) -eq 0 ] || { echo "error: NGPU=$NGPU does not divide the batch of 24; give 1, 2, 3, 4, 6 or 8" >&2; exit 2; }
     cell="$1"; dataset="$2"; task="$3"; last="$4"
     rates="$(each "$5" "$6" "$4")"; epochs="$(each "$7" "$8" "$4")"; shift 8
     # shellcheck disable=SC2046,SC2086

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -157,7 +158,11 @@ def test_what_a_run_leaves(finished):
     pictures = sorted((finished / "pictures").glob("*.png"))
     assert len(pictures) == 4 and Image.open(pictures[0]).size == (3 * 32 + 8, 32)
     names = {json.loads(line)["name"] for line in (finished / "series.jsonl").read_text().splitlines()}
-    assert {"lr/head", "val/loss", "val/miou", "test/miou", "test/iou_class_3"} <= names
+    assert {"lr/head", "val/loss", "val/miou", "test/miou", "test/iou_class_3", "test/accuracy_class_3"} <= names
+    matrix = np.loadtxt(finished / "confusion" / "step_1.csv", delimiter=",")
+    assert matrix.shape == (12, 12) and matrix.trace() / matrix.sum() == pytest.approx(
+        metrics["overall_accuracy"] / 100
+    )
 
 
 def test_steps_can_be_run_one_by_one(finished, tmp_path):
@@ -182,6 +187,87 @@ def test_a_checkpoint_goes_on_after_its_epoch(finished, tmp_path):
         given, left = (step_files(folder)["7-4-camvid_mine_0.pth"] for folder in (finished, tmp_path / epochs))
         same[epochs] = all(torch.equal(value, given["model_state"][key]) for key, value in left["model_state"].items())
     assert same == {"1": True, "2": False}
+
+
+def test_a_command_for_each_step_needs_no_more_than_a_name(tmp_path):
+    """As the originals are run: the same --name, another --step; checkpoints and results lie together."""
+    shared = [*TINY, *CLASSES[:4], "--overlap", "--epochs", "1", "--logdir", str(tmp_path / "logs"), "--name", "mine"]
+    first = main([*shared, "--method", "FT", "--step", "0"])
+    main([*shared, "--method", "PLOP", "--step", "1", "--lr", "0.001"])
+    folder = tmp_path / "logs" / "7-4-camvid" / "mine"
+    assert [path.name for path in sorted((folder / "checkpoints" / "step").iterdir())] == [
+        "7-4-camvid_mine_0.pth", "7-4-camvid_mine_1.pth",
+    ]  # fmt: skip
+    results = folder / "results" / "camvid_7-4_mine.csv"
+    rows = results.read_text()
+    assert [row.split(",")[0] for row in rows.splitlines()] == ["0", "1"]
+    again = main([*shared, "--method", "FT", "--step", "0", "--test"])
+    assert all(again[name] == first[name] for name in ("miou", "miou_avg")) and results.read_text() == rows
+    records = sorted(path.parent.name for path in folder.rglob("record.json"))
+    assert records == ["step_0", "step_1", "test_0"]
+
+
+@pytest.mark.parametrize("method", ["EWC", "PI", "RW"])
+def test_a_checkpoint_of_a_validation_keeps_the_importances(method, tmp_path):
+    """--ckpt after the first epoch ends like an unbroken run, and with no epoch left it loses nothing."""
+    flags = [*CLASSES[:4], "--overlap", "--method", method, "--step", "0", "--reg_iterations", "2"]
+    main(arguments(tmp_path / "whole", *flags, "--epochs", "2"))
+    name = "7-4-camvid_Experiment_0.pth"
+    file = tmp_path / "pieces" / "checkpoints" / "step" / name
+    while not file.is_file():
+        with pytest.raises(RunStopped):
+            main(arguments(tmp_path / "pieces", *flags, "--epochs", "2", "--time_budget", "0"))
+    assert read_step(file)["epoch"] == 0
+    main(arguments(tmp_path / "rest", *flags, "--epochs", "2", "--ckpt", str(file)))
+    expected = step_files(tmp_path / "whole")[name]
+    assert_equal(step_files(tmp_path / "rest")[name], expected)
+    last = tmp_path / "whole" / "checkpoints" / "step" / name
+    main(arguments(tmp_path / "none", *flags, "--epochs", "2", "--ckpt", str(last)))
+    assert_equal(step_files(tmp_path / "none")[name]["trainer_state"], expected["trainer_state"])
+
+
+def test_a_checkpoint_of_another_penalty_is_refused(finished, tmp_path):
+    start = finished / "checkpoints" / "step" / "7-4-camvid_mine_0.pth"
+    shared = [*CLASSES[:4], "--overlap", "--epochs", "1", "--name", "mine"]
+    with pytest.raises(UserError, match="nothing that --regularizer ewc could go on from"):
+        main(arguments(tmp_path / "on", *shared, "--step", "0", "--method", "EWC", "--ckpt", str(start)))
+    main(arguments(tmp_path / "first", *shared, "--step", "0", "--method", "EWC"))
+    ewc = str(tmp_path / "first" / "checkpoints" / "step" / start.name)
+    for file, method, message in (
+        (str(start), "EWC", "holds no importances, EWC needs fisher"),
+        (ewc, "PI", "holds fisher importances, PI needs score"),
+        (ewc, "VDFD", "holds no VDFD importance"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main(arguments(tmp_path / method, *shared, "--step", "1", "--method", method, "--step_ckpt", file))
+
+
+def test_a_later_steps_checkpoint_goes_on_with_thresholds(finished, tmp_path):
+    first, second = (str(finished / "checkpoints" / "step" / f"7-4-camvid_mine_{step}.pth") for step in (0, 1))
+    flags = [*CLASSES[:4], "--overlap", "--name", "mine", "--step", "1", "--method", "PLOP", "--epochs", "2"]
+    assert main(arguments(tmp_path, *flags, "--step_ckpt", first, "--ckpt", second))["steps"] == [1]
+
+
+def test_without_its_predecessor_a_debugged_step_starts_from_the_pretrained_body(tmp_path):
+    flags = [*CLASSES[:4], "--overlap", "--step", "1", "--method", "FT", "--debug", "--epochs", "1"]
+    words = [word for word in arguments(tmp_path, *flags) if word != "--no_pretrained"]
+    with pytest.raises(UserError, match="pretrained body: .* not found"):
+        main([*words, "--code_directory", str(tmp_path)])
+    main(arguments(tmp_path / "random", *flags))
+
+
+def test_a_record_lost_at_the_very_end_is_written_again(finished, tmp_path):
+    """A kill between the last checkpoint and the record: data and labels are those of the run."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    before = json.loads((copy / "record.json").read_text())
+    (copy / "record.json").unlink()
+    main(arguments(copy, *CLASSES, "--method", "MiB", "--epochs", "1", "--sample_num", "2", "--name", "mine"))
+    after = json.loads((copy / "record.json").read_text())
+    assert [after[name] for name in ("data", "labels", "metrics")] == [
+        before[name] for name in ("data", "labels", "metrics")
+    ]
+    assert before["data"]["sha256"] and before["data"]["copy"] != "original"
 
 
 def test_a_first_step_is_taken_over(finished, tmp_path):

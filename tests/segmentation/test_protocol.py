@@ -96,6 +96,20 @@ def test_released_domain_lists_leak_and_clean_ones_do_not():
     assert len(shuffled_split(np.arange(7))[0]) == 5
 
 
+def test_the_test_may_be_on_training_images():
+    """--val_on_trainset changes the test, whatever its name; --test_on_val leaves the last fifth of it."""
+    task = find_task("camvid", "7-4")
+    usual, on_train, last = (
+        Protocol(task, SAMPLE_ROOT, overlap=True, **flags).step(1)
+        for flags in ({}, {"val_on_trainset": True}, {"val_on_trainset": True, "test_on_val": True})
+    )
+    assert np.array_equal(on_train.validation.indices, usual.validation.indices)
+    assert on_train.validation.source is not on_train.test.source and on_train.test.source is on_train.train.source
+    assert set(on_train.test.indices) >= set(usual.train.indices) and not on_train.unseen.any()
+    assert usual.unseen.all() and len(last.train) == int(0.8 * len(usual.train))
+    assert set(last.test.indices) < set(on_train.test.indices)
+
+
 def test_counts_of_cityscapes_domains(tmp_path):
     """Sizes of 11-5, and how many test images were training images of some step, from file names alone."""
     counts = dict(

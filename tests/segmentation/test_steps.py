@@ -15,6 +15,8 @@ from common.backbones.abn import norms_of
 from common.training.errors import UserError
 from common.training.options import RunOptions
 from common.training.precision import Precision
+from segmentation import losses
+from segmentation.pseudo import pseudo_label
 from segmentation.rcil.merging import merge_branches
 from segmentation.regularizers import EWC, PI, RW
 from tests.helpers import REPOSITORY
@@ -51,7 +53,7 @@ def test_every_method_moves_new_weights_only(method):
 
 @pytest.mark.parametrize("method", ["PLOP", "RCIL", "PI", "RW"])
 def test_a_resumed_learner_goes_on_bit_by_bit(method):
-    saved = {"score": {}, "fisher": {}} if method in ("PI", "RW") else None
+    saved = {"PI": {"score": {}}, "RW": {"score": {}, "fisher": {}}}.get(method)
     batches = [random_batch(COUNTS, seed=seed) for seed in range(3)]
     straight, resumed = (small_learner(method, COUNTS, learner={"trainer_state": saved}) for _ in range(2))
     straight.begin(batches)
@@ -151,6 +153,18 @@ def test_rw_scores_every_few_iterations():
     assert rw.trainer_state()["score"]["weight"].tolist() == pytest.approx([1.5 / 0.125 / 2, 0.0], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "saved", "found"),
+    [
+        (EWC, None, "no"), (PI, {"fisher": {}}, "fisher"), (PI, {"fisher": {}, "score": {}}, "fisher and score"),
+        (RW, {"score": {}}, "score"), (EWC, [{"factors": {}}], "VDFD's"),
+    ],
+)  # fmt: skip
+def test_importances_of_another_method_are_refused_in_one_line(kind, saved, found):
+    with pytest.raises(UserError, match=f"holds {found} importances, {kind.__name__} needs"):
+        kind(OneWeight(1.0), {"weight": torch.zeros(2)}, saved)
+
+
 def test_overflowed_gradients_do_not_spoil_the_importance():
     network = OneWeight(1.0)
     ewc = EWC(network, None, None)
@@ -165,6 +179,44 @@ def test_overflowed_gradients_do_not_spoil_the_importance():
 def test_flags_that_raise_in_the_original_are_refused(flag):
     with pytest.raises(UserError, match=flag):
         small_learner("FT", COUNTS, **{flag: True})
+
+
+def test_entropy_of_the_background_needs_a_background():
+    """D37: no old class in the first step, or an image without old pixels, gives 0 and not 0 / 0."""
+    images, labels = random_batch(COUNTS)
+    labels[0] = 4
+    for counts, given in (([4], random_batch([4])[1]), (COUNTS, labels)):
+        learner = small_learner("FT", counts, entropy_min=1.0)
+        learner.train_mode()
+        terms = learner.losses(images, given)
+        assert torch.isfinite(terms["loss"]) and (terms["entmin"] > 0) == (len(counts) > 1)
+
+
+def test_pooled_cubes_may_leave_the_schedule_out():
+    terms = []
+    for off in (False, True):
+        torch.manual_seed(0)
+        learner = small_learner("RCIL", COUNTS, no_pod_schedule=off)
+        learner.network.eval()
+        terms.append(learner.losses(*random_batch(COUNTS))["pod"].item())
+    assert terms[0] == pytest.approx(terms[1] * (6 / 2) ** 0.5)
+
+
+@pytest.mark.parametrize("mode", ["threshold_0.5", "entropy"])
+def test_with_two_cross_entropies_unsure_background_keeps_its_label(mode):
+    """--ce_on_pseudo: the unbiased cross-entropy of the original labels, but where a pseudo-label counts."""
+    learner = small_learner("FT", COUNTS, pseudo=mode, unce=True, ce_on_pseudo=True)
+    torch.manual_seed(3)
+    logits, old_logits = torch.randn(1, 6, 8, 8), 3 * torch.randn(1, 4, 8, 8)
+    labels = random_batch(COUNTS, size=8, count=1)[1].long()
+    thresholds = torch.full((6,), 0.05)
+    pseudo = pseudo_label(labels, old_logits, learner.config, thresholds, 6)
+    found = learner.objective.supervised(logits, pseudo.labels, old_logits, pseudo)
+    chosen = pseudo.background & pseudo.valid
+    assert 0 < chosen.sum() < pseudo.background.sum()
+    on_labels = losses.unbiased_cross_entropy(logits, labels, old_classes=4, ignored=chosen)
+    on_pseudo = losses.cross_entropy(logits, old_logits.argmax(dim=1).masked_fill(~chosen, 255))
+    torch.testing.assert_close(found, (on_labels + on_pseudo).mean())
 
 
 def test_old_classifiers_may_learn_more_slowly():
@@ -223,6 +275,10 @@ def test_importances_do_not_depend_on_the_loss_scale():
 def test_a_batch_of_one_is_refused_in_one_line():
     with pytest.raises(UserError, match="--batch_size 1"):
         small_learner("FT", [4]).step(*random_batch([4], count=1))
+    alone = small_learner("FT", [4], norm_act="abn")
+    alone.processes.count = 2  # others have images too, but such a norm does not see them
+    with pytest.raises(UserError, match="--batch_size 1"):
+        alone.step(*random_batch([4], count=1))
 
 
 # --- two processes ----------------------------------------------------------------------------------------------------

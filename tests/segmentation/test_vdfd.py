@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from segmentation.network import build_network
+from segmentation.rcil.merging import freeze_merged
+from segmentation.start import start_step
 from segmentation.vdfd import (
     Functional,
     VdfdRegularizer,
@@ -77,6 +79,25 @@ def test_nothing_has_changed_right_after_a_step(head):
     with torch.no_grad():
         network.body.mod2.block1.convs.conv1.weight.add_(0.05)
     assert regularizer.penalty(network) > constant
+
+
+def test_a_merge_changes_nothing_that_the_penalty_measures():
+    """RCIL's first branches, which the merge rewrites and then freezes, are left out from the first step on."""
+    config = small_config(**DOMAIN, vdfd_network="rcil")
+    network = network_of([5], vdfd_network="rcil")
+    for images in batches():
+        network.train()(images)  # statistics of the norms
+    first = VdfdRegularizer(config, network, [], iterations=4)
+    first.finish(network, batches())
+    merged = network_of([5], vdfd_network="rcil")
+    start_step(config, merged, network.state_dict())
+    freeze_merged(merged)
+    second = VdfdRegularizer(config, merged, first.steps, iterations=4)
+    assert torch.equal(second.functionals(merged)[0][0], first.steps[0].gw_star)
+    named = dict(merged.named_parameters())
+    assert all(named[name].requires_grad for name in first.steps[0].factors)
+    assert regularised_names(merged, "exact") == list(first.steps[0].factors)
+    assert any(".conv2_new." in name for name in first.steps[0].factors)
 
 
 def test_the_exact_head_follows_the_classifier_linearly():
