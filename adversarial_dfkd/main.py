@@ -20,7 +20,7 @@ from typing import Any
 from adversarial_dfkd.experiment import run_experiment, smoke_form
 from adversarial_dfkd.options import AddedOptions, ConfigurationKeys, LRAOptions, check, ignored_keys
 from common.training.errors import UserError, command_line
-from common.training.options import OVERRIDES_MARKER, as_dict, build_parser, is_machine_option
+from common.training.options import OVERRIDES_MARKER, as_dict, build_parser, is_machine_option, part_row
 
 KEYS = set(ConfigurationKeys.__dataclass_fields__) | set(AddedOptions.__dataclass_fields__)
 """What a configuration file may hold."""
@@ -83,8 +83,9 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[LRAOptions, dict[str,
     path, words = split_path(words)
     content = read_configuration(path)
     filed = _resolve(content, [])
-    row = _resolve(content, words[: words.index(OVERRIDES_MARKER)]) if OVERRIDES_MARKER in words else filed
-    words = [word for word in words if word != OVERRIDES_MARKER]
+    has_row = OVERRIDES_MARKER in words
+    row_words, words = part_row(words)
+    row = _resolve(content, row_words) if has_row else filed
     asked = _resolve(content, words)
     config = check(smoke_form(asked) if asked.smoke else asked)
     given = {*content, *split_settings(words)[1], *_differences(filed, asked)}
