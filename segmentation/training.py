@@ -17,7 +17,7 @@ from common.training.errors import UserError
 from common.training.journal import progress_bar
 from common.training.parallel import Processes, SharedRun
 from common.training.precision import Precision
-from common.training.seeding import seed_everything
+from common.training.seeding import seed_generators
 from segmentation.checkpoints import checkpoint_path, read_step, write_step
 from segmentation.configuration import epochs_of, learning_rate, seed_of
 from segmentation.data.loader import FirstEpoch, PairLoader, make_loader
@@ -63,7 +63,7 @@ class StepTraining:
         self.checkpoints = checkpoints
         self.epoch = self.position = 0
         self.epochs = epochs_of(config, step)
-        seed_everything(seed_of(config))  # original: at the start of every step
+        seed_generators(seed_of(config))  # original: at the start of every step
         self.data: StepData = protocol.step(step)
         self.loader = self._loader(self.data.train, augment=True)
         self.is_trained = config.test or (step == 0 and config.step0_ckpt is not None)
