@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from common.training.errors import UserError
-from common.training.options import parse_row
+from common.training.options import OVERRIDES_MARKER, parse_row
 from prompt_distill.backbones import RANDOM_SIZES, TIMM_SIZES, size_of
 from prompt_distill.options import PromptDistillOptions
 from prompt_distill.review import UNITS
@@ -23,17 +23,28 @@ SMOKE_TASKS, SMOKE_CLASSES, SMOKE_IMAGES, SMOKE_BATCH, SMOKE_COMPONENTS = 2, 2, 
 def get_config(argv: Sequence[str]) -> tuple[PromptDistillOptions, dict[str, list[Any]]]:
     """Flags -> typed config, and what the user changed of a script's row.
 
-    Values of the YAML file come first, so that the command line wins.
+    Values of a YAML file come before the flags of the same part, so that the command line wins; a file given after
+    --overrides is one of the user's changes and wins over the whole row.
 
     Raises:
         UserError: for flags that do not go together, or a YAML file that is missing or has unknown keys.
     """
     argv = list(argv)
-    given = config_path(argv)
-    words = yaml_words(Path(given)) if given is not None else []
-    config, changed = parse_row(PromptDistillOptions, [*words, *argv], DESCRIPTION)
+    end = argv.index(OVERRIDES_MARKER) if OVERRIDES_MARKER in argv else len(argv)
+    words = [*with_yaml(argv[:end]), *argv[end : end + 1], *with_yaml(argv[end + 1 :])]
+    config, changed = parse_row(PromptDistillOptions, words, DESCRIPTION)
     check(config)
     return config, changed
+
+
+def with_yaml(argv: Sequence[str]) -> list[str]:
+    """A part of a command line behind the values of its last --config.
+
+    Raises:
+        UserError: as `yaml_words`.
+    """
+    given = config_path(argv)
+    return [*(yaml_words(Path(given)) if given is not None else ()), *argv]
 
 
 def config_path(argv: Sequence[str]) -> str | None:

@@ -104,6 +104,15 @@ def test_the_command_line_wins_over_yaml(tmp_path):
     assert changed == {"lr": [0.001, 1.0]}
 
 
+def test_a_yaml_file_after_the_row_is_a_change_of_it(tmp_path):
+    (tmp_path / "a.yaml").write_text("batch_size: 64\ndataset: CIFAR100\nlr: 0.1\n")
+    (tmp_path / "b.yaml").write_text("batch_size: 8\ndataset: ImageNet_R\n")
+    row = ["--config", str(tmp_path / "a.yaml"), "--batch_size", "32", "--overrides"]
+    config, changed = get_config([*row, f"--config={tmp_path / 'b.yaml'}", "--seed", "3"])
+    assert (config.dataset, config.batch_size, config.lr, config.seed) == ("ImageNet_R", 8, 0.1, 3)
+    assert changed == {"dataset": ["CIFAR100", "ImageNet_R"], "batch_size": [32, 8], "seed": [None, 3]}
+
+
 @pytest.mark.parametrize("text", ["nonsense: 1", "- 1", "a: ["])
 def test_bad_yaml_is_one_line(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
