@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -97,6 +98,8 @@ def test_kill_9_in_the_middle_and_resume(unbroken, tmp_path):
 def test_a_finished_run_is_skipped_and_another_configuration_refused(unbroken, capsys):
     main(arguments(unbroken, *CODA))
     assert "finished already" in capsys.readouterr().out
+    taken = yaml.safe_load((unbroken / "results-time" / "global.yaml").read_text())["mean"]
+    assert taken == [json.loads((unbroken / "record.json").read_text())["wall_seconds"]]
     with pytest.raises(UserError, match="kd_alpha"):
         main(arguments(unbroken, *CODA, "--kd_alpha", "0.4"))
 
@@ -176,6 +179,15 @@ def test_repetitions_have_folders_and_seeds_of_their_own(tmp_path):
     seeds = [json.loads((tmp_path / f"repeat_{r}" / "record.json").read_text())["seed"] for r in (0, 1)]
     assert seeds == [10, 11] and len(summary["runs"]) == 2
     assert "std" in yaml.safe_load((tmp_path / "results-acc" / "global.yaml").read_text())
+
+
+def test_the_time_budget_is_that_of_all_repetitions(tmp_path, monkeypatch):
+    words = arguments(tmp_path, *L2P, "--KD_method", "none", "--repeat", "2", "--time_budget", "1000")
+    begun = SimpleNamespace(monotonic=lambda: time.monotonic() - 2000)
+    monkeypatch.setattr("prompt_distill.experiment.time", begun)
+    with pytest.raises(RunStopped, match="time budget"):
+        main(words)
+    assert not (tmp_path / "repeat_1").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
