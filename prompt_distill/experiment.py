@@ -110,6 +110,7 @@ def train_one(
         student_rates=config.student_schedule or variant.student_schedule,
         devices=devices,
         processes=processes,
+        hashes=pair.hashes,
     )
     accuracies = RunAccuracies()
     run.register("accuracies", accuracies)

@@ -14,9 +14,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from prompt_distill.backbones import PAIR_FOLDER
 from prompt_distill.evaluate import main as evaluate
 from prompt_distill.main import main
 from repro.records import load_record
@@ -102,6 +104,20 @@ def test_a_finished_run_is_skipped_and_another_configuration_refused(unbroken, c
     assert taken == [json.loads((unbroken / "record.json").read_text())["wall_seconds"]]
     with pytest.raises(UserError, match="kd_alpha"):
         main(arguments(unbroken, *CODA, "--kd_alpha", "0.4"))
+
+
+def test_a_run_goes_on_with_its_own_backbones_only(tmp_path):
+    words = arguments(tmp_path / "run", *L2P, "--KD_method", "none", "--s_model", "vit_pair_student")
+    with pytest.raises(RunStopped):
+        main([*words, "--time_budget", "0"])
+    path = tmp_path / "vit_pair_student.safetensors"
+    state = load_file(PAIR_FOLDER / path.name)
+    save_file({**state, "norm.bias": state["norm.bias"] + 1}, path)
+    with pytest.raises(UserError, match="another backbone of the student") as refused:
+        main([*words, "--weights", str(path)])
+    assert "\n" not in str(refused.value)
+    save_file(state, path)
+    main([*words, "--weights", str(path)])  # the same weights elsewhere
 
 
 def test_what_a_run_leaves(unbroken):
