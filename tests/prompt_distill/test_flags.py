@@ -10,7 +10,7 @@ import pytest
 
 from common.training.errors import UserError
 from prompt_distill.cells import read_entries, written_files
-from prompt_distill.configuration import check, get_config, seed_of
+from prompt_distill.configuration import check, get_config, seed_of, virtual_devices
 from prompt_distill.options import PromptDistillOptions
 from tests.helpers import REPOSITORY
 
@@ -183,6 +183,31 @@ def test_rows_of_the_boards(tmp_path):
     assert (front.KD_method, front.variant) == ("KD_Token", "kd_token_2025_01")
 
 
+@pytest.mark.parametrize("method", ["alone", "fitnets", "token"])
+def test_boards_of_2024_have_the_key_loss_of_their_time(method, tmp_path):
+    """DualPrompt and L2P; a published value belongs to the row with the key loss of its state."""
+    pair = "small" if method == "alone" else "base-small"
+    losses = {}
+    for ending in ("", "-2024"):
+        config = config_of_row("boards-cifar-100.sh", f"{pair}-l2p-{method}{ending}", shim=tmp_path)
+        losses[ending] = check(config).key_loss
+        assert config.cell == f"prompt_distill/cifar-{pair}-l2p-{method}{ending}"
+    assert losses == {"": "mean", "-2024": "sum"}
+    for entry in read_entries():
+        tables = {table for places in entry.published.values() for table, _, _ in places}
+        if entry.learner in ("dual", "l2p") and entry.method != "cdl":
+            assert {table.startswith("page_2024") for table in tables} == {entry.method.endswith("-2024")}
+
+
+@pytest.mark.parametrize("script", ["boards-cifar-100.sh", "cifar-100.sh", "imagenet-r.sh", "desk.sh"])
+def test_devices_never_change_a_rows_numbers(script, tmp_path):
+    """The published rows had two devices, whatever GPUID names; the desk's had one."""
+    row = {"boards-cifar-100.sh": "base-small-coda-fitnets", "desk.sh": "coda-kdp"}.get(script, "l2p")
+    for gpuid in ("-1", "0", "0 1", "0 1 2"):
+        config = config_of_row(script, row, shim=tmp_path, GPUID=gpuid)
+        assert virtual_devices(config) == (1 if script == "desk.sh" else 2)
+
+
 def test_the_aliases_and_other_scripts(tmp_path):
     assert config_of_row("cifar100.sh", "l2p", shim=tmp_path).learner_name == "L2P"
     assert config_of_row("imagenet-a.sh", "coda-p", shim=tmp_path).dataset == "ImageNet_A"
@@ -194,4 +219,4 @@ def test_the_aliases_and_other_scripts(tmp_path):
 def test_registry_and_board_scripts_are_up_to_date():
     for path, text in written_files().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m prompt_distill.cells"
-    assert len(read_entries()) == 138
+    assert len(read_entries()) == 186
