@@ -3,8 +3,8 @@
     python -m prompt_distill.cells            # after a change of the list, or of this file
 
 The boards of the project page have four dated states with the same settings; a cell answers every state whose method it
-is. DualPrompt and L2P have cells of their own for the boards of 2024, which were made with another key loss (D4). Values
-stay in the CSV; a test fails when the written files are out of date.
+is. DualPrompt and L2P have cells of their own for the boards of 2024, which were made with another key loss (D4).
+Values stay in the CSV; a test fails when the written files are out of date.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ METHODS = {
 
 JULY_METHOD, EARLY_BOARDS, EARLY = "cdl", "page_2024_", "-2024"
 POOLED = ("dual", "l2p")
-"""Learners whose key loss changed after the boards of 2024; CDL-Prompt exists in July 2024 only, so it needs no mark."""
+"""Learners whose key loss changed after the boards of 2024; CDL-Prompt exists in July 2024 only and needs no mark."""
 
 METRICS = {
     "average_accuracy": ("acc", "A", "mean of the student's per-task test accuracies after the last task, percent"),

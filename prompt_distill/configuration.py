@@ -14,6 +14,7 @@ from common.training.options import OVERRIDES_MARKER, parse_row
 from prompt_distill.backbones import RANDOM_SIZES, TIMM_SIZES, size_of
 from prompt_distill.options import PromptDistillOptions
 from prompt_distill.review import UNITS
+from prompt_distill.second_head import KDP
 from prompt_distill.variant import Variant, resolve_variant
 
 DESCRIPTION = "Continual distillation with prompts: L2P, DualPrompt, CODA-Prompt, APT; teacher to student"
@@ -103,12 +104,60 @@ def check(config: PromptDistillOptions) -> Variant:
         raise UserError(f"--kd_alpha {config.kd_alpha} --Soft_T {config.Soft_T}: expected 0 to 1, and above 0")
     if config.weights is not None and len(config.weights) > 2:
         raise UserError(f"--weights: one folder, or a file for each network; found {len(config.weights)}")
-    depth = size_of(config.s_model).depth if not config.smoke else UNITS
-    if config.KD_method == "ReviewKD" and depth != UNITS:
-        raise UserError(f"--KD_method ReviewKD needs a student of {UNITS} blocks; {config.s_model} has {depth}")
-    for model in (config.t_model, config.s_model):
-        size_of(model)
+    if config.max_task < 1 and config.max_task != -1:
+        raise UserError(f"--max_task {config.max_task}: expected at least 1, or -1 for all tasks")
+    check_models(config, variant)
+    check_is_read(config, variant)
     return variant
+
+
+def check_models(config: PromptDistillOptions, variant: Variant) -> None:
+    """Refuse networks that do not go together under the method.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    t_model, s_model = config.t_model, config.s_model
+    teacher, student = size_of(t_model), size_of(s_model)
+    method, layers = variant.methods[config.KD_method], config.kd_prompt_param[0]
+    if method is KDP and layers > student.depth:
+        raise UserError(f"--kd_prompt_param {layers}: more layers than {s_model} has, {student.depth}")
+    if not method.uses_teacher or config.smoke:  # why smoke: other networks take their place
+        return
+    if teacher.image != student.image:
+        raise UserError(
+            f"--t_model {t_model} takes images of {teacher.image} pixels, --s_model {s_model} of {student.image}; "
+            "teacher and student see the same images, choose another pair"
+        )
+    if config.KD_method == "ReviewKD" and student.depth != UNITS:
+        raise UserError(f"--KD_method ReviewKD needs a student of {UNITS} blocks; {s_model} has {student.depth}")
+    if config.KD_method == "ReviewKD" and teacher.depth < UNITS:
+        raise UserError(
+            f"--KD_method ReviewKD needs a teacher of at least {UNITS} blocks; {t_model} has {teacher.depth}"
+        )
+    if method.keeps_blocks and teacher.patch != student.patch:
+        raise UserError(
+            f"--KD_method {config.KD_method} compares tokens one by one; {t_model} has patches of {teacher.patch} "
+            f"pixels, {s_model} of {student.patch}"
+        )
+
+
+def check_is_read(config: PromptDistillOptions, variant: Variant) -> None:
+    """Refuse what nothing in this run reads, so that nobody takes a run without effect for one with it.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    default, method = PromptDistillOptions(), variant.methods[config.KD_method]
+    merges = config.learner_name == "APT" and method.uses_teacher
+    for name, is_read, reader in (
+        ("random_s", variant.first_seed is None, f"a --variant with such a flag ({variant.tag} has none; give --seed)"),
+        ("mapping_growth", config.KD_method == "CDL-Prompt", "--KD_method CDL-Prompt"),
+        ("merge_before_student", merges, "--learner_name APT with a teacher"),
+        ("key_loss", config.learner_name in ("DualPrompt", "L2P"), "--learner_name DualPrompt and L2P"),
+    ):
+        if not is_read and getattr(config, name) != getattr(default, name):
+            raise UserError(f"--{name} has no effect here: it is read by {reader} only; leave it out")
 
 
 def virtual_devices(config: PromptDistillOptions) -> int:
@@ -132,6 +181,7 @@ def smoke_form(config: PromptDistillOptions) -> PromptDistillOptions:
     elif config.learner_name == "DualPrompt" and len(param) > 2:
         param = [SMOKE_TASKS, min(param[1], 4), min(param[2], 4)]
     teacher, student = RANDOM_SIZES
+    layers, length = config.kd_prompt_param
     return dataclasses.replace(
         config,
         dataset="Sample",
@@ -139,6 +189,7 @@ def smoke_form(config: PromptDistillOptions) -> PromptDistillOptions:
         s_model=student,
         weights=None,
         prompt_param=param,
+        kd_prompt_param=[min(layers, size_of(student).depth), length],
         first_split_size=SMOKE_CLASSES,
         other_split_size=SMOKE_CLASSES,
         max_task=SMOKE_TASKS,

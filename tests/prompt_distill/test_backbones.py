@@ -90,6 +90,15 @@ def test_files_that_are_missing_or_do_not_fit(small, tmp_path):
     (tmp_path / "c.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be read"):
         read_weights(tmp_path / "c.safetensors", SMALL)
+    for content in (
+        {"state_dict": small.state_dict(), "epoch": 3},
+        [torch.zeros(1)],
+        {"epoch": 3},
+        {0: torch.zeros(1)},
+    ):
+        torch.save(content, tmp_path / "d.pth")
+        with pytest.raises(UserError, match="expected a state dict"):
+            read_weights(tmp_path / "d.pth", SMALL)
 
 
 def test_offline_it_says_what_is_missing_and_where_to_get_it(small, monkeypatch):

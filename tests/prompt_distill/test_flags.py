@@ -55,6 +55,9 @@ STATES = {
 }
 
 
+KD, RANDOM_TEACHER = ["--KD_method"], ["--t_model", "vit_random_teacher"]
+
+
 def config_of_row(script: str, row: str, **environment: str) -> PromptDistillOptions:
     """The config that a script's row comes to: the script is run with a Python that prints its arguments."""
     echo = "import sys; print('\\n'.join(sys.argv[1:]))"
@@ -138,12 +141,39 @@ def test_bad_yaml_is_one_line(text, tmp_path):
         (["--kd_alpha", "2"], "kd_alpha"),
         (["--virtual_devices", "0"], "virtual_devices"),
         (["--weights", "a", "b", "c"], "--weights"),
+        (["--max_task", "0"], "max_task 0"),
+        (["--max_task", "-2"], "max_task -2"),
+        ([*KD, "FitNets", *RANDOM_TEACHER, "--s_model", "vit_pair_student"], "patches of 16"),
+        (
+            [*KD, "ReviewKD", "--t_model", "vit_pair_teacher", "--s_model", "vit_random_student"],
+            "teacher of at least 12",
+        ),
+        ([*KD, "KD", "--s_model", "vit_pair_student"], "images of 224 pixels"),
+        (["--random_s", "5"], "random_s has no effect here: .*give --seed"),
+        ([*KD, "KD", "--mapping_growth"], "mapping_growth"),
+        ([*KD, "KD", "--merge_before_student"], "merge_before_student"),
+        ([*KD, "none", "--learner_name", "APT", "--merge_before_student"], "merge_before_student"),
+        (["--key_loss", "sum"], "key_loss"),
+        ([*KD, "KD", "--learner_name", "APT", "--key_loss", "mean"], "key_loss"),
+        ([*KD, "KD_Token", "--kd_prompt_param", "99", "6"], "more layers than vit_tiny_patch16_224 has, 12"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(flags, expected):
     with pytest.raises(UserError, match=expected) as refused:
         get_config(flags)
     assert "\n" not in str(refused.value)
+
+
+def test_what_the_released_scripts_pass_is_taken():
+    """Numbers of KD prompts beside methods without them; a seed where the state has the flag; parts of other sizes."""
+    for flags in (
+        [*KD, "KD", "--kd_prompt_param", "12", "6", "--random_s", "66"],
+        [*KD, "ReviewKD", "--t_model", "vit_large_patch16_224", "--s_model", "vit_base_patch16_224"],
+        [*KD, "KD", *RANDOM_TEACHER, "--s_model", "vit_pair_student"],
+        [*KD, "none", "--s_model", "vit_pair_student"],
+        [*KD, "ReviewKD", "--s_model", "vit_pair_student", "--smoke"],
+    ):
+        get_config(flags)
 
 
 def test_seeds_of_repetitions():

@@ -50,6 +50,7 @@ def test_images_of_a_task_keep_the_list_order():
     assert task_places(targets, [0, 1], torch.tensor([4, 2, 1])).tolist() == [4, 1]
     kept, others = validation_split(11, 5)
     assert len(kept) == 8 and sorted([*kept.tolist(), *others.tolist()]) == list(range(11))
+    assert validation_split(11, -1)[0].tolist() == validation_split(11, 2**32 - 1)[0].tolist()
 
 
 @pytest.mark.parametrize(
