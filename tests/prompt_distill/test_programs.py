@@ -254,4 +254,5 @@ def test_a_script_in_its_short_form(tmp_path):
 
 def test_without_weights_it_says_so(tmp_path):
     with pytest.raises(UserError, match="expected a file, or a folder with vit_base_patch16_224"):
-        main([*TINY, "--t_model", "vit_base_patch16_224", "--weights", str(tmp_path), "--output_dir", str(tmp_path)])
+        models = ["--t_model", "vit_base_patch16_224", "--s_model", "vit_tiny_patch16_224"]
+        main([*TINY, *models, "--weights", str(tmp_path), "--output_dir", str(tmp_path)])
