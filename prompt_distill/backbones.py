@@ -188,7 +188,24 @@ def read_weights(path: Path, size: ViTSize) -> dict[str, Tensor]:
     else:
         state = read_checkpoint(path)
         state = state.get("model", state) if isinstance(state, dict) else state
+        check_state(path, state)
     return {key: value.float() for key, value in state.items()}
+
+
+def check_state(path: Path, state: Any) -> None:
+    """Refuse a file of another layout.
+
+    Raises:
+        UserError: if it is no dictionary of tensors.
+    """
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: expected a state dict, bare or under 'model'; found {type(state).__name__}")
+    foreign = [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if foreign:
+        raise UserError(
+            f"{path}: expected a state dict of tensors, bare or under 'model'; found {foreign[0]!r} with "
+            f"{type(state[foreign[0]]).__name__}; save the state dict alone"
+        )
 
 
 def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,11 +24,13 @@ class Pair:
     Attributes:
         teacher: None where the method has none.
         student, distillation: always there.
+        hashes: "teacher" and "student" -> SHA-256 of the loaded backbone; empty where none was loaded.
     """
 
     teacher: PromptedViT | None
     student: PromptedViT
     distillation: NoDistillation
+    hashes: dict[str, str] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Pair:
         """The same on a device."""
@@ -110,4 +112,5 @@ def load_pair(
     teacher = loaded["teacher"].vit if "teacher" in loaded else None
     sizes = {"student": size_of(config.s_model), "teacher": size_of(config.t_model)}
     pair = build_pair(config, variant, loaded["student"].vit, teacher, sizes, classes, tasks, devices)
+    pair = replace(pair, hashes={role: each.sha256 for role, each in loaded.items()})
     return pair, [f"{role}: {each.source}, sha256 {each.sha256}" for role, each in loaded.items()]

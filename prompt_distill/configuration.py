@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from common.training.errors import UserError
-from common.training.options import parse_row
+from common.training.options import OVERRIDES_MARKER, parse_row
 from prompt_distill.backbones import RANDOM_SIZES, TIMM_SIZES, size_of
 from prompt_distill.options import PromptDistillOptions
 from prompt_distill.review import UNITS
+from prompt_distill.second_head import KDP
 from prompt_distill.variant import Variant, resolve_variant
 
 DESCRIPTION = "Continual distillation with prompts: L2P, DualPrompt, CODA-Prompt, APT; teacher to student"
@@ -23,17 +24,28 @@ SMOKE_TASKS, SMOKE_CLASSES, SMOKE_IMAGES, SMOKE_BATCH, SMOKE_COMPONENTS = 2, 2, 
 def get_config(argv: Sequence[str]) -> tuple[PromptDistillOptions, dict[str, list[Any]]]:
     """Flags -> typed config, and what the user changed of a script's row.
 
-    Values of the YAML file come first, so that the command line wins.
+    Values of a YAML file come before the flags of the same part, so that the command line wins; a file given after
+    --overrides is one of the user's changes and wins over the whole row.
 
     Raises:
         UserError: for flags that do not go together, or a YAML file that is missing or has unknown keys.
     """
     argv = list(argv)
-    given = config_path(argv)
-    words = yaml_words(Path(given)) if given is not None else []
-    config, changed = parse_row(PromptDistillOptions, [*words, *argv], DESCRIPTION)
+    end = argv.index(OVERRIDES_MARKER) if OVERRIDES_MARKER in argv else len(argv)
+    words = [*with_yaml(argv[:end]), *argv[end : end + 1], *with_yaml(argv[end + 1 :])]
+    config, changed = parse_row(PromptDistillOptions, words, DESCRIPTION)
     check(config)
     return config, changed
+
+
+def with_yaml(argv: Sequence[str]) -> list[str]:
+    """A part of a command line behind the values of its last --config.
+
+    Raises:
+        UserError: as `yaml_words`.
+    """
+    given = config_path(argv)
+    return [*(yaml_words(Path(given)) if given is not None else ()), *argv]
 
 
 def config_path(argv: Sequence[str]) -> str | None:
@@ -92,12 +104,60 @@ def check(config: PromptDistillOptions) -> Variant:
         raise UserError(f"--kd_alpha {config.kd_alpha} --Soft_T {config.Soft_T}: expected 0 to 1, and above 0")
     if config.weights is not None and len(config.weights) > 2:
         raise UserError(f"--weights: one folder, or a file for each network; found {len(config.weights)}")
-    depth = size_of(config.s_model).depth if not config.smoke else UNITS
-    if config.KD_method == "ReviewKD" and depth != UNITS:
-        raise UserError(f"--KD_method ReviewKD needs a student of {UNITS} blocks; {config.s_model} has {depth}")
-    for model in (config.t_model, config.s_model):
-        size_of(model)
+    if config.max_task < 1 and config.max_task != -1:
+        raise UserError(f"--max_task {config.max_task}: expected at least 1, or -1 for all tasks")
+    check_models(config, variant)
+    check_is_read(config, variant)
     return variant
+
+
+def check_models(config: PromptDistillOptions, variant: Variant) -> None:
+    """Refuse networks that do not go together under the method.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    t_model, s_model = config.t_model, config.s_model
+    teacher, student = size_of(t_model), size_of(s_model)
+    method, layers = variant.methods[config.KD_method], config.kd_prompt_param[0]
+    if method is KDP and layers > student.depth:
+        raise UserError(f"--kd_prompt_param {layers}: more layers than {s_model} has, {student.depth}")
+    if not method.uses_teacher or config.smoke:  # why smoke: other networks take their place
+        return
+    if teacher.image != student.image:
+        raise UserError(
+            f"--t_model {t_model} takes images of {teacher.image} pixels, --s_model {s_model} of {student.image}; "
+            "teacher and student see the same images, choose another pair"
+        )
+    if config.KD_method == "ReviewKD" and student.depth != UNITS:
+        raise UserError(f"--KD_method ReviewKD needs a student of {UNITS} blocks; {s_model} has {student.depth}")
+    if config.KD_method == "ReviewKD" and teacher.depth < UNITS:
+        raise UserError(
+            f"--KD_method ReviewKD needs a teacher of at least {UNITS} blocks; {t_model} has {teacher.depth}"
+        )
+    if method.keeps_blocks and teacher.patch != student.patch:
+        raise UserError(
+            f"--KD_method {config.KD_method} compares tokens one by one; {t_model} has patches of {teacher.patch} "
+            f"pixels, {s_model} of {student.patch}"
+        )
+
+
+def check_is_read(config: PromptDistillOptions, variant: Variant) -> None:
+    """Refuse what nothing in this run reads, so that nobody takes a run without effect for one with it.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    default, method = PromptDistillOptions(), variant.methods[config.KD_method]
+    merges = config.learner_name == "APT" and method.uses_teacher
+    for name, is_read, reader in (
+        ("random_s", variant.first_seed is None, f"a --variant with such a flag ({variant.tag} has none; give --seed)"),
+        ("mapping_growth", config.KD_method == "CDL-Prompt", "--KD_method CDL-Prompt"),
+        ("merge_before_student", merges, "--learner_name APT with a teacher"),
+        ("key_loss", config.learner_name in ("DualPrompt", "L2P"), "--learner_name DualPrompt and L2P"),
+    ):
+        if not is_read and getattr(config, name) != getattr(default, name):
+            raise UserError(f"--{name} has no effect here: it is read by {reader} only; leave it out")
 
 
 def virtual_devices(config: PromptDistillOptions) -> int:
@@ -121,6 +181,7 @@ def smoke_form(config: PromptDistillOptions) -> PromptDistillOptions:
     elif config.learner_name == "DualPrompt" and len(param) > 2:
         param = [SMOKE_TASKS, min(param[1], 4), min(param[2], 4)]
     teacher, student = RANDOM_SIZES
+    layers, length = config.kd_prompt_param
     return dataclasses.replace(
         config,
         dataset="Sample",
@@ -128,6 +189,7 @@ def smoke_form(config: PromptDistillOptions) -> PromptDistillOptions:
         s_model=student,
         weights=None,
         prompt_param=param,
+        kd_prompt_param=[min(layers, size_of(student).depth), length],
         first_split_size=SMOKE_CLASSES,
         other_split_size=SMOKE_CLASSES,
         max_task=SMOKE_TASKS,

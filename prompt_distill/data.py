@@ -120,9 +120,12 @@ class TaskImages:
 
     def test_loader(self, task: int) -> Loader:
         """Test images in order, all of them."""
-        if task not in self._test_loaders:
-            self._test_loaders[task] = self._loader(self.test_set, self.test_places, task, train=False, seed=0)
-        return self._test_loaders[task]
+        if task in self._test_loaders:
+            return self._test_loaders[task]
+        loader = self._loader(self.test_set, self.test_places, task, train=False, seed=0)
+        if not self.test_set.is_lazy:  # why: worker processes live as long as their loader; those of all tasks pile up
+            self._test_loaders[task] = loader
+        return loader
 
     def describe(self) -> dict[str, Any]:
         """What the run record says about the data."""

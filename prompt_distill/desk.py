@@ -19,6 +19,8 @@ from typing import Any
 from scipy import stats
 
 from common.training.errors import UserError, command_line
+from common.training.options import is_machine_option
+from prompt_distill.options import PromptDistillOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 LEARNERS, METHODS, BASELINE = ("coda", "dual", "l2p"), ("alone", "cdl", "kdp"), "alone"
@@ -31,7 +33,7 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     """(learner, method) -> seed -> metrics, of finished desk runs that nothing was changed in.
 
     Raises:
-        UserError: if two runs of the same cell and seed have different settings.
+        UserError: if two runs of the same cell and seed have settings that compute something different.
     """
     runs: Runs = {}
     settings: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -48,7 +50,12 @@ def read_runs(folders: Sequence[Path]) -> Runs:
                 continue
             learner, method = cell.removeprefix("prompt_distill/desk-").split("-")
             key = (learner, method, record["seed"])
-            if settings.setdefault(key, record["config"]) != record["config"]:
+            config = {
+                name: value
+                for name, value in record["config"].items()
+                if not is_machine_option(PromptDistillOptions, name)
+            }
+            if settings.setdefault(key, config) != config:
                 raise UserError(f"{path}: another run of {cell} with seed {record['seed']} has other settings")
             runs.setdefault((learner, method), {})[record["seed"]] = record["metrics"]
     return runs

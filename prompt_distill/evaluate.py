@@ -1,7 +1,7 @@
 """Tests a finished or interrupted run again from the weights it kept after a task.
 
-python -m prompt_distill.evaluate outputs/.../coda-p            # after the last task that it kept
-python -m prompt_distill.evaluate outputs/.../coda-p --task 3
+python -m prompt_distill.evaluate outputs/.../coda-p --dataroot ../data    # after the last task that it kept
+python -m prompt_distill.evaluate outputs/.../coda-p --dataroot ../data --weights FOLDER --task 3
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def run_experiment(config: PromptDistillOptions, changed: dict[str, list[Any]]) 
     Returns:
         {"runs": [metrics of each run]}, and mean and standard deviation of A and F.
     """
+    begin = time.monotonic()
     if config.smoke:
         config = smoke_form(config)
     variant = check(config)
@@ -67,6 +69,7 @@ def run_experiment(config: PromptDistillOptions, changed: dict[str, list[Any]]) 
                 device=device,
                 seed=seed,
                 changed=changed,
+                begin=begin,
             ) as run:
                 if notice:
                     run.note(notice)
@@ -74,11 +77,12 @@ def run_experiment(config: PromptDistillOptions, changed: dict[str, list[Any]]) 
                     run.note(f"finished already: {folder}")
                     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
                     summaries.append(record["metrics"])
+                    seconds.append(record["wall_seconds"])
                 else:
                     seed_everything(seed)
                     set_backend_flags(config.fast)
                     summaries.append(train_one(config, variant, run, seed, processes))
-                seconds.append(run.seconds())
+                    seconds.append(run.seconds())
     finally:
         processes.stop()
     if processes.rank == 0:
@@ -106,6 +110,7 @@ def train_one(
         student_rates=config.student_schedule or variant.student_schedule,
         devices=devices,
         processes=processes,
+        hashes=pair.hashes,
     )
     accuracies = RunAccuracies()
     run.register("accuracies", accuracies)

@@ -80,15 +80,30 @@ def read_logs(path: Path = LOGS) -> dict[str, LoggedRun]:
 
 
 def find_records(folders: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Finished, unshortened records below some folders."""
+    """Finished records below some folders that are unshortened and in which no more than the seed was changed."""
     for folder in folders:
         for path in sorted(folder.rglob("*.json")) if folder.is_dir() else ():
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if isinstance(record, dict) and record.get("status") == "finished" and not record.get("labels"):
+            if not isinstance(record, dict) or record.get("status") != "finished" or record.get("labels"):
+                continue
+            if not set(record.get("changed") or {}) - {"seed"}:
                 yield record
+
+
+def shown_records(folders: Sequence[Path]) -> dict[str, tuple[dict[str, Any], str]]:
+    """Cell -> its record with the lowest seed, and which seed that is of how many."""
+    by_cell: dict[str, dict[int, dict[str, Any]]] = {}
+    for record in find_records(folders):
+        by_cell.setdefault(str(record.get("cell")), {}).setdefault(record.get("seed", 0), record)
+    shown = {}
+    for cell, records in by_cell.items():
+        seeds = sorted(records)
+        others = f" of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+        shown[cell] = records[seeds[0]], f"seed {seeds[0]}{others}"
+    return shown
 
 
 def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -98,13 +113,16 @@ def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
         folders: with run records.
 
     Returns:
-        Dictionaries with "log", "setting", "cell", "who", "quantity", "authors", "ours" (None without a full run).
+        Dictionaries with "log", "setting" (and the seed of our run), "cell", "who", "quantity", "authors", "ours" (None
+        without a full run).
     """
-    by_cell = {record.get("cell"): record for record in find_records(folders)}
+    shown = shown_records(folders)
     rows = []
     for run in read_logs().values():
-        metrics = by_cell.get(CELLS.get(run.name), {}).get("metrics", {})
-        head = {"log": run.name, "setting": run.setting, "cell": CELLS.get(run.name, "no cell")}
+        record, seed = shown.get(CELLS.get(run.name, ""), ({}, ""))
+        metrics = record.get("metrics", {})
+        setting = f"{run.setting}; ours: {seed}" if seed else run.setting
+        head = {"log": run.name, "setting": setting, "cell": CELLS.get(run.name, "no cell")}
         values = [
             ("student", "A", run.values.get(("student", "average_accuracy")), metrics.get("acc")),
             ("student", "F", _forgetting(run), metrics.get("forgetting")),
@@ -126,9 +144,15 @@ def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def compare(run: LoggedRun, record: dict[str, Any] | None) -> list[str]:
-    """Lines that set a logged run beside ours; without a record, what is missing."""
-    lines = [f"{run.name}: {run.setting}"]
+def compare(run: LoggedRun, record: dict[str, Any] | None, seed: str = "") -> list[str]:
+    """Lines that set a logged run beside ours; without a record, what is missing.
+
+    Args:
+        run: logged.
+        record: ours.
+        seed: which one it is, in words.
+    """
+    lines = [f"{run.name}: {run.setting}{f'; ours: {seed}' if seed else ''}"]
     logged = {
         "A": run.values.get(("student", "average_accuracy")),
         "F": _forgetting(run),
@@ -193,12 +217,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             raise UserError(f"--records {folder}: no such folder")
     folders = [*args.records, ROOT / "results" / "prompt_distill", ROOT / "outputs" / "prompt_distill"]
-    by_cell = {record.get("cell"): record for record in find_records(folders)}
+    shown = shown_records(folders)
     found = 0
     for run in read_logs().values():
-        record = by_cell.get(CELLS.get(run.name))
+        record, seed = shown.get(CELLS.get(run.name, ""), (None, ""))
         found += record is not None
-        print("\n".join(compare(run, record)))
+        print("\n".join(compare(run, record, seed)))
     return found
 
 

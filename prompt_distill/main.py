@@ -2,7 +2,7 @@
 
     sh experiments/cifar-100.sh                       # CODA-Prompt, DualPrompt, L2P with CDL-Prompt
     sh experiments/cifar-100.sh coda-p --seed 1       # one row, with further flags
-    python main.py --config configs/cifar-100_prompt.yaml --learner_name CODAPrompt --prompt_param 100 8 0.0
+    python main.py --config configs/cifar-100_prompt.yaml --dataroot ../data --prompt_param 100 8 0.0
     torchrun --nproc_per_node 2 main.py --gpuid 0 1 ...   # two devices
 
 Original: IRVLUTD/CDL run.py (@dbe8170 for CDL-Prompt, @d980577 for all later methods).

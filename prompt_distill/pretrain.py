@@ -78,8 +78,8 @@ class PretrainOptions(RunOptions):
     """CUDA device number; negative: CPU"""
     seed: int = 0
     """seed"""
-    pair_folder: str = machine_option(str(PAIR_FOLDER))
-    """where weights and cards are written"""
+    pair_folder: str | None = machine_option(None)
+    """where weights and cards are written; default: prompt_distill/pair, with --smoke pair/ below --output_dir"""
 
 
 class PretrainData:
@@ -267,7 +267,7 @@ def write_pair_file(
     content = save({key: value.detach().half().cpu().contiguous() for key, value in state.items()})
     if len(content) > MAX_BYTES:
         raise UserError(f"{name} takes {len(content)} bytes, expected at most {MAX_BYTES}; choose a smaller size")
-    path = Path(config.pair_folder) / f"{name}.safetensors"
+    path = pair_folder(config) / f"{name}.safetensors"
     write_atomically(path, lambda file: file.write(content))
     classes = trainer.data.classes
     card = {
@@ -285,6 +285,13 @@ def write_pair_file(
     }
     write_json(path.with_suffix(".json"), card)
     return path
+
+
+def pair_folder(config: PretrainOptions) -> Path:
+    """Where weights and cards are written; a short form never takes the place of the shipped ones unasked."""
+    if config.pair_folder is not None:
+        return Path(config.pair_folder)
+    return Path(config.output_dir) / "pair" if config.smoke else PAIR_FOLDER
 
 
 def rebuild_command(config: PretrainOptions, name: str) -> str:

@@ -5,6 +5,7 @@ Source: IRVLUTD/CDL@d980577 learners/default.py `learn_batch`, trainer.py; July 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -45,6 +46,7 @@ class TaskState:
         student_rates: "schedule" or "constant".
         devices: virtual devices; see `PromptSetting.devices`.
         processes: the processes of this run.
+        hashes: network -> SHA-256 of its backbone; a saved run goes on with the same backbones only.
 
     Attributes:
         task: the task being learned or learned last, counted from 1; 0 before the first.
@@ -63,10 +65,12 @@ class TaskState:
         student_rates: str = "schedule",
         devices: int = 1,
         processes: Processes | None = None,
+        hashes: Mapping[str, str] | None = None,
     ) -> None:
         self.config, self.data, self.run = config, data, run
         self.student, self.teacher, self.distillation = student, teacher, distillation
         self.devices, self.processes = devices, processes or Processes()
+        self.hashes = dict(hashes or {})
         self.device = student.last.weight.device
         self.precision = Precision(config, self.device)
         self.phases = [STUDENT] if teacher is None else [JOINT] if distillation.joint else [TEACHER, STUDENT]
@@ -148,7 +152,7 @@ class TaskState:
     # --- resume -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that an exact resume needs; backbones never change and are left out."""
+        """Everything that an exact resume needs; of the backbones, which never change, only what tells them apart."""
         state: dict[str, Any] = {
             "task": self.task,
             "phase": self.phase,
@@ -158,6 +162,7 @@ class TaskState:
             "teacher": None if self.teacher is None else self.teacher.learned_state(),
             "distillation": self.distillation.state_dict(),
             "precision": self.precision.state_dict(),
+            "backbones": self.hashes,
         }
         if self.task:
             state |= {
@@ -168,7 +173,17 @@ class TaskState:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where a saved learner stood, inside an epoch if need be."""
+        """Stand where a saved learner stood, inside an epoch if need be.
+
+        Raises:
+            UserError: if it had another distillation method or other backbones.
+        """
+        for name, saved in state.get("backbones", {}).items():  # runs saved by an earlier version have none
+            if saved != self.hashes.get(name, saved):
+                raise UserError(
+                    f"the saved run had another backbone of the {name} (expected sha256 {saved[:12]}, found "
+                    f"{self.hashes[name][:12]}); give the --weights that it began with, or another --output_dir"
+                )
         for name, network in (("student", self.student), ("teacher", self.teacher)):
             if (state[name] is None) != (network is None):
                 raise UserError("the saved run has another distillation method; give another --output_dir")

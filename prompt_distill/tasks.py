@@ -47,9 +47,9 @@ def seeded_order(classes: int, seed: int) -> list[int]:
 def validation_split(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Places of training and validation images, in permuted order.
 
-    The permutation is NumPy's of the seed; the global state stays as it is.
+    The permutation is NumPy's of the seed, taken into its range; the global state stays as it is.
     """
-    places = torch.from_numpy(np.random.RandomState(seed).permutation(count))
+    places = torch.from_numpy(np.random.RandomState(seed % 2**32).permutation(count))
     kept = int(TRAIN_SHARE * count)
     return places[:kept], places[kept:]
 

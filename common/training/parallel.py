@@ -123,7 +123,7 @@ class SharedRun(Run):
             return super().tick()
         now = time.monotonic()
         budget = self.config.time_budget
-        stops = self._stop_reason is not None or (budget is not None and now - self._begin >= budget)
+        stops = self._stop_reason is not None or (budget is not None and now - self._program_begin >= budget)
         if self.processes.agree(stops):
             if self.processes.rank == 0:
                 return super().tick()  # saves, and the others wait in `save`

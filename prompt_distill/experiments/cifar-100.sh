@@ -7,8 +7,8 @@
 #                                                           # kdp_2025_03 d_cdl_2026_04
 #   SMOKE=1 sh experiments/cifar-100.sh                     # short form, embedded sample, random backbones
 #
-# WEIGHTS names the folder of the pretrained backbones, GPUID the devices ("0 1": two; fewer are made up for by virtual
-# ones), SEED, OUT, DATAROOT, PYTHON as usual.  A finished row is skipped, an interrupted one goes on.
+# WEIGHTS names the folder of the pretrained backbones, GPUID the devices (a missing one of the original's two is made up
+# for by a virtual one), SEED, OUT, DATAROOT, PYTHON as usual.  A finished row is skipped, an interrupted one goes on.
 # Rows: coda-p dual-prompt l2p
 # Values: IRVLUTD/CDL experiments/cifar-100.sh @4346c89 (July 2024), @69a8b3b, @bebe528, @dbfdbb7, @d980577.
 set -eu

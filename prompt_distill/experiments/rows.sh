@@ -22,12 +22,12 @@ checked() {
     [ "$FOUND" = yes ] || { echo "error: unknown row '$ROW'; the script's head lists its rows" >&2; exit 2; }
 }
 
-# train CONFIG SEED OUTPUT flags... : GPUID may name several devices
+# train CONFIG SEED OUTPUT flags... : GPUID may name several devices; losses are added up as by the original's two, always
 train() {
     config="$1"; seed="$2"; output="$3"; shift 3
     # shellcheck disable=SC2086
     "$PYTHON" -u main.py --config "configs/$config" --gpuid $GPUID --seed "$seed" --dataroot "$DATAROOT" \
-        --log_dir "$OUT/$output" --learner_type prompt ${WEIGHTS:+--weights "$WEIGHTS"} "$@"
+        --log_dir "$OUT/$output" --learner_type prompt --virtual_devices 2 ${WEIGHTS:+--weights "$WEIGHTS"} "$@"
 }
 
 # learner NAME : flags of a prompt method
@@ -40,9 +40,10 @@ learner() {
     esac
 }
 
-# method NAME : flags of a distillation method
+# method NAME : flags of a distillation method; NAME-2024: as it was when the boards of 2024 were made (another key loss)
 method() {
     case "$1" in
+        *-2024) echo "$(method "${1%-2024}") --variant kd_token_2024_12" ;;
         alone) echo "--KD_method none" ;;
         cdl) echo "--KD_method CDL-Prompt --variant cdl_prompt_2024_07" ;;
         kd) echo "--KD_method KD" ;;

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from common.training.errors import UserError
 from prompt_distill import backbones
-from prompt_distill.backbones import PAIR_SIZES, TIMM_SIZES, load_backbone, read_card, read_weights
+from prompt_distill.backbones import PAIR_FOLDER, PAIR_SIZES, TIMM_SIZES, load_backbone, read_card, read_weights
 from prompt_distill.pretrain import MAX_BYTES, main
 from prompt_distill.vit import ViTSize, build_vit, forward_tokens
 from repro.records import load_record
@@ -90,6 +90,15 @@ def test_files_that_are_missing_or_do_not_fit(small, tmp_path):
     (tmp_path / "c.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be read"):
         read_weights(tmp_path / "c.safetensors", SMALL)
+    for content in (
+        {"state_dict": small.state_dict(), "epoch": 3},
+        [torch.zeros(1)],
+        {"epoch": 3},
+        {0: torch.zeros(1)},
+    ):
+        torch.save(content, tmp_path / "d.pth")
+        with pytest.raises(UserError, match="expected a state dict"):
+            read_weights(tmp_path / "d.pth", SMALL)
 
 
 def test_offline_it_says_what_is_missing_and_where_to_get_it(small, monkeypatch):
@@ -142,6 +151,14 @@ def test_pretraining_writes_weights_and_card_that_load(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(UserError, match="belongs to other weights"):
         read_card(path)
+
+
+def test_a_short_pretraining_leaves_the_shipped_pair_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(PAIR_SIZES, "vit_pair_student", ViTSize(16, 2, 2, image=32, patch=16))
+    shipped = {path: path.read_bytes() for path in PAIR_FOLDER.iterdir()}
+    main(["--smoke", "--name", "vit_pair_student", "--gpuid", "-1", "--output_dir", str(tmp_path)])
+    assert {path: path.read_bytes() for path in PAIR_FOLDER.iterdir()} == shipped
+    assert read_card(tmp_path / "pair" / "vit_pair_student.safetensors")["name"] == "vit_pair_student"
 
 
 def test_lower_precision_on_a_cpu_stays_near_the_full_one_forwards_and_backwards(small):

@@ -10,7 +10,7 @@ import pytest
 
 from common.training.errors import UserError
 from prompt_distill.cells import read_entries, written_files
-from prompt_distill.configuration import check, get_config, seed_of
+from prompt_distill.configuration import check, get_config, seed_of, virtual_devices
 from prompt_distill.options import PromptDistillOptions
 from tests.helpers import REPOSITORY
 
@@ -53,6 +53,9 @@ STATES = {
     "kdp_2025_03": ("KD_Token", 10, "vit_small_patch16_224", [12, 6]),
     "d_cdl_2026_04": ("KD_Token", 1, "vit_small_patch16_224", [12, 6]),
 }
+
+
+KD, RANDOM_TEACHER = ["--KD_method"], ["--t_model", "vit_random_teacher"]
 
 
 def config_of_row(script: str, row: str, **environment: str) -> PromptDistillOptions:
@@ -104,6 +107,15 @@ def test_the_command_line_wins_over_yaml(tmp_path):
     assert changed == {"lr": [0.001, 1.0]}
 
 
+def test_a_yaml_file_after_the_row_is_a_change_of_it(tmp_path):
+    (tmp_path / "a.yaml").write_text("batch_size: 64\ndataset: CIFAR100\nlr: 0.1\n")
+    (tmp_path / "b.yaml").write_text("batch_size: 8\ndataset: ImageNet_R\n")
+    row = ["--config", str(tmp_path / "a.yaml"), "--batch_size", "32", "--overrides"]
+    config, changed = get_config([*row, f"--config={tmp_path / 'b.yaml'}", "--seed", "3"])
+    assert (config.dataset, config.batch_size, config.lr, config.seed) == ("ImageNet_R", 8, 0.1, 3)
+    assert changed == {"dataset": ["CIFAR100", "ImageNet_R"], "batch_size": [32, 8], "seed": [None, 3]}
+
+
 @pytest.mark.parametrize("text", ["nonsense: 1", "- 1", "a: ["])
 def test_bad_yaml_is_one_line(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
@@ -129,12 +141,39 @@ def test_bad_yaml_is_one_line(text, tmp_path):
         (["--kd_alpha", "2"], "kd_alpha"),
         (["--virtual_devices", "0"], "virtual_devices"),
         (["--weights", "a", "b", "c"], "--weights"),
+        (["--max_task", "0"], "max_task 0"),
+        (["--max_task", "-2"], "max_task -2"),
+        ([*KD, "FitNets", *RANDOM_TEACHER, "--s_model", "vit_pair_student"], "patches of 16"),
+        (
+            [*KD, "ReviewKD", "--t_model", "vit_pair_teacher", "--s_model", "vit_random_student"],
+            "teacher of at least 12",
+        ),
+        ([*KD, "KD", "--s_model", "vit_pair_student"], "images of 224 pixels"),
+        (["--random_s", "5"], "random_s has no effect here: .*give --seed"),
+        ([*KD, "KD", "--mapping_growth"], "mapping_growth"),
+        ([*KD, "KD", "--merge_before_student"], "merge_before_student"),
+        ([*KD, "none", "--learner_name", "APT", "--merge_before_student"], "merge_before_student"),
+        (["--key_loss", "sum"], "key_loss"),
+        ([*KD, "KD", "--learner_name", "APT", "--key_loss", "mean"], "key_loss"),
+        ([*KD, "KD_Token", "--kd_prompt_param", "99", "6"], "more layers than vit_tiny_patch16_224 has, 12"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(flags, expected):
     with pytest.raises(UserError, match=expected) as refused:
         get_config(flags)
     assert "\n" not in str(refused.value)
+
+
+def test_what_the_released_scripts_pass_is_taken():
+    """Numbers of KD prompts beside methods without them; a seed where the state has the flag; parts of other sizes."""
+    for flags in (
+        [*KD, "KD", "--kd_prompt_param", "12", "6", "--random_s", "66"],
+        [*KD, "ReviewKD", "--t_model", "vit_large_patch16_224", "--s_model", "vit_base_patch16_224"],
+        [*KD, "KD", *RANDOM_TEACHER, "--s_model", "vit_pair_student"],
+        [*KD, "none", "--s_model", "vit_pair_student"],
+        [*KD, "ReviewKD", "--s_model", "vit_pair_student", "--smoke"],
+    ):
+        get_config(flags)
 
 
 def test_seeds_of_repetitions():
@@ -174,6 +213,31 @@ def test_rows_of_the_boards(tmp_path):
     assert (front.KD_method, front.variant) == ("KD_Token", "kd_token_2025_01")
 
 
+@pytest.mark.parametrize("method", ["alone", "fitnets", "token"])
+def test_boards_of_2024_have_the_key_loss_of_their_time(method, tmp_path):
+    """DualPrompt and L2P; a published value belongs to the row with the key loss of its state."""
+    pair = "small" if method == "alone" else "base-small"
+    losses = {}
+    for ending in ("", "-2024"):
+        config = config_of_row("boards-cifar-100.sh", f"{pair}-l2p-{method}{ending}", shim=tmp_path)
+        losses[ending] = check(config).key_loss
+        assert config.cell == f"prompt_distill/cifar-{pair}-l2p-{method}{ending}"
+    assert losses == {"": "mean", "-2024": "sum"}
+    for entry in read_entries():
+        tables = {table for places in entry.published.values() for table, _, _ in places}
+        if entry.learner in ("dual", "l2p") and entry.method != "cdl":
+            assert {table.startswith("page_2024") for table in tables} == {entry.method.endswith("-2024")}
+
+
+@pytest.mark.parametrize("script", ["boards-cifar-100.sh", "cifar-100.sh", "imagenet-r.sh", "desk.sh"])
+def test_devices_never_change_a_rows_numbers(script, tmp_path):
+    """The published rows had two devices, whatever GPUID names; the desk's had one."""
+    row = {"boards-cifar-100.sh": "base-small-coda-fitnets", "desk.sh": "coda-kdp"}.get(script, "l2p")
+    for gpuid in ("-1", "0", "0 1", "0 1 2"):
+        config = config_of_row(script, row, shim=tmp_path, GPUID=gpuid)
+        assert virtual_devices(config) == (1 if script == "desk.sh" else 2)
+
+
 def test_the_aliases_and_other_scripts(tmp_path):
     assert config_of_row("cifar100.sh", "l2p", shim=tmp_path).learner_name == "L2P"
     assert config_of_row("imagenet-a.sh", "coda-p", shim=tmp_path).dataset == "ImageNet_A"
@@ -185,4 +249,4 @@ def test_the_aliases_and_other_scripts(tmp_path):
 def test_registry_and_board_scripts_are_up_to_date():
     for path, text in written_files().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m prompt_distill.cells"
-    assert len(read_entries()) == 138
+    assert len(read_entries()) == 186

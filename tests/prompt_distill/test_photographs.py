@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from PIL import Image
 
 from common.data.datasets import open_dataset
 from common.training.errors import UserError
+from prompt_distill.configuration import get_config
+from prompt_distill.data import TaskImages
 from prompt_distill.main import main
 from prompt_distill.split_lists import LISTED, read_list
 from tests.helpers import REPOSITORY
@@ -74,6 +78,17 @@ def test_domainnet_runs_on_lists_of_coda_prompts_form(photographs, tmp_path):
     lay_out(tmp_path / "data", "DomainNet", photographs)
     record = run(tmp_path / "data", tmp_path / "out", "DomainNet")
     assert record["data"]["train_images"] == 12 and record["data"]["classes"] == 4
+
+
+def test_worker_processes_of_tested_tasks_do_not_pile_up(photographs, tmp_path):
+    lay_out(tmp_path / "data", "ImageNet_A", photographs)
+    words = ["--dataset", "ImageNet_A", "--dataroot", str(tmp_path / "data"), *FLAGS, "--workers", "1"]
+    data = TaskImages(get_config(words)[0], 32, torch.device("cpu"), 0)
+    before = set(multiprocessing.active_children())
+    for task in (1, 2):
+        next(iter(data.test_loader(task)))
+        gc.collect()
+        assert set(multiprocessing.active_children()) <= before
 
 
 def test_a_missing_and_a_broken_photograph_are_named(photographs, tmp_path):

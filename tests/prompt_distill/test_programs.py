@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from prompt_distill.backbones import PAIR_FOLDER
 from prompt_distill.evaluate import main as evaluate
 from prompt_distill.main import main
 from repro.records import load_record
@@ -97,8 +100,24 @@ def test_kill_9_in_the_middle_and_resume(unbroken, tmp_path):
 def test_a_finished_run_is_skipped_and_another_configuration_refused(unbroken, capsys):
     main(arguments(unbroken, *CODA))
     assert "finished already" in capsys.readouterr().out
+    taken = yaml.safe_load((unbroken / "results-time" / "global.yaml").read_text())["mean"]
+    assert taken == [json.loads((unbroken / "record.json").read_text())["wall_seconds"]]
     with pytest.raises(UserError, match="kd_alpha"):
         main(arguments(unbroken, *CODA, "--kd_alpha", "0.4"))
+
+
+def test_a_run_goes_on_with_its_own_backbones_only(tmp_path):
+    words = arguments(tmp_path / "run", *L2P, "--KD_method", "none", "--s_model", "vit_pair_student")
+    with pytest.raises(RunStopped):
+        main([*words, "--time_budget", "0"])
+    path = tmp_path / "vit_pair_student.safetensors"
+    state = load_file(PAIR_FOLDER / path.name)
+    save_file({**state, "norm.bias": state["norm.bias"] + 1}, path)
+    with pytest.raises(UserError, match="another backbone of the student") as refused:
+        main([*words, "--weights", str(path)])
+    assert "\n" not in str(refused.value)
+    save_file(state, path)
+    main([*words, "--weights", str(path)])  # the same weights elsewhere
 
 
 def test_what_a_run_leaves(unbroken):
@@ -178,6 +197,15 @@ def test_repetitions_have_folders_and_seeds_of_their_own(tmp_path):
     assert "std" in yaml.safe_load((tmp_path / "results-acc" / "global.yaml").read_text())
 
 
+def test_the_time_budget_is_that_of_all_repetitions(tmp_path, monkeypatch):
+    words = arguments(tmp_path, *L2P, "--KD_method", "none", "--repeat", "2", "--time_budget", "1000")
+    begun = SimpleNamespace(monotonic=lambda: time.monotonic() - 2000)
+    monkeypatch.setattr("prompt_distill.experiment.time", begun)
+    with pytest.raises(RunStopped, match="time budget"):
+        main(words)
+    assert not (tmp_path / "repeat_1").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(UserError, match="loss term"):
         main(arguments(tmp_path, *CODA, "--lr", "1e30", "--optimizer", "SGD"))
@@ -226,4 +254,5 @@ def test_a_script_in_its_short_form(tmp_path):
 
 def test_without_weights_it_says_so(tmp_path):
     with pytest.raises(UserError, match="expected a file, or a folder with vit_base_patch16_224"):
-        main([*TINY, "--t_model", "vit_base_patch16_224", "--weights", str(tmp_path), "--output_dir", str(tmp_path)])
+        models = ["--t_model", "vit_base_patch16_224", "--s_model", "vit_tiny_patch16_224"]
+        main([*TINY, *models, "--weights", str(tmp_path), "--output_dir", str(tmp_path)])

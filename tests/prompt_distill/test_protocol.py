@@ -14,7 +14,7 @@ from common.data.resized_crop import BatchResizedCrop
 from common.training.errors import UserError
 from prompt_distill.data import transform_spec
 from prompt_distill.desk import claims, interval, read_runs
-from prompt_distill.logs import LoggedRun, compare, read_logs
+from prompt_distill.logs import LoggedRun, compare, compared_numbers, read_logs
 from prompt_distill.schedule import epoch_rates
 from prompt_distill.split_lists import open_listed, read_list
 from prompt_distill.summary import RunAccuracies, last_forgetting, summarise, write_histories, write_result_yaml
@@ -50,6 +50,7 @@ def test_images_of_a_task_keep_the_list_order():
     assert task_places(targets, [0, 1], torch.tensor([4, 2, 1])).tolist() == [4, 1]
     kept, others = validation_split(11, 5)
     assert len(kept) == 8 and sorted([*kept.tolist(), *others.tolist()]) == list(range(11))
+    assert validation_split(11, -1)[0].tolist() == validation_split(11, 2**32 - 1)[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -155,14 +156,43 @@ def test_authors_logs_stand_beside_ours_or_ask_for_weights():
     assert "ours 65.00, difference -5.00" in lines[1] and "mean distance 1.00" in lines[2]
 
 
+def test_only_unchanged_runs_stand_beside_the_authors_and_their_seed_is_named(tmp_path):
+    def plant(name: str, seed: int, acc: float, changed: dict[str, list]) -> None:
+        content = {"cell": "prompt_distill/cifar-base-tiny-coda-cdl", "status": "finished", "labels": []}
+        content |= {"seed": seed, "changed": changed, "metrics": summarise(accuracies()) | {"acc": acc}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    def ours() -> list[tuple[str, float | None]]:
+        rows = compared_numbers([tmp_path])
+        return [
+            (row["setting"], row["ours"])
+            for row in rows
+            if row["log"] == "log_base_tiny_c100" and row["quantity"] == "A" and row["who"] == "student"
+        ]
+
+    plant("faster", 1, 99.0, {"lr": [0.001, 0.01]})
+    ((setting, value),) = ours()
+    assert value is None and "ours" not in setting
+    plant("first", 1, 60.0, {})
+    plant("second", 0, 61.0, {"seed": [1, 0]})
+    plant("third", 2, 62.0, {"seed": [1, 2]})
+    ((setting, value),) = ours()
+    assert value == 61.0 and setting.endswith("ours: seed 0 of 0, 1, 2")
+
+
 def test_the_desk_table_takes_every_seed_and_no_changed_run(tmp_path):
-    def plant(name: str, seed: int, changed: dict[str, list]) -> None:
-        content = {"cell": "prompt_distill/desk-coda-alone", "status": "finished", "labels": [], "config": {}}
+    def plant(name: str, seed: int, changed: dict[str, list], **config: object) -> None:
+        content = {"cell": "prompt_distill/desk-coda-alone", "status": "finished", "labels": []}
+        content["config"] = {"log_dir": "here", "workers": 4, "lr": 0.005, **config}
         content |= {"seed": seed, "changed": changed, "metrics": {"acc": 20.0 + seed}}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
 
     plant("first", 0, {})
     plant("second", 1, {"seed": [0, 1]})
     plant("other", 2, {"seed": [0, 2], "lr": [0.005, 0.001]})
+    plant("again", 1, {"seed": [0, 1]}, log_dir="elsewhere", workers=8)
     found = read_runs([tmp_path])["coda", "alone"]
     assert {seed: metrics["acc"] for seed, metrics in found.items()} == {0: 20.0, 1: 21.0}
+    plant("faster", 1, {"seed": [0, 1]}, lr=0.1)
+    with pytest.raises(UserError, match="other settings"):
+        read_runs([tmp_path])

@@ -1,12 +1,16 @@
-"""Parting of batches among processes."""
+"""Several processes: parting of batches, one budget for all runs of a program."""
 
 from __future__ import annotations
+
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from common.training.errors import UserError
-from common.training.parallel import Processes
+from common.training.errors import RunStopped, UserError
+from common.training.parallel import Processes, SharedRun
+from tests.common.training.toy import CPU, ToyOptions
 
 pytestmark = pytest.mark.unit
 
@@ -31,3 +35,27 @@ def test_every_process_gets_a_part_and_nothing_is_lost(batch: int, count: int, m
 def test_a_batch_with_fewer_items_than_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="a batch of 3 cannot be parted among 4 processes"):
         parts_of(3, 4, monkeypatch)
+
+
+class Lonely(Processes):
+    """The first of two processes, whose other one always agrees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 2
+
+    def agree(self, flag: bool) -> bool:
+        return flag
+
+    def wait(self) -> None:
+        pass
+
+
+def test_the_time_budget_counts_from_the_begin_of_the_program(tmp_path: Path) -> None:
+    config = ToyOptions(output_dir=str(tmp_path), time_budget=1000.0)
+    about = {"method": "Toy", "paper": "toy", "device": CPU, "seed": 0, "quiet": True}
+    with SharedRun(config, processes=Lonely(), folder=tmp_path, **about) as run:
+        run.tick()
+    with pytest.raises(RunStopped, match="time budget of 1000 s"):
+        with SharedRun(config, processes=Lonely(), folder=tmp_path, begin=time.monotonic() - 2000, **about) as run:
+            run.tick()
