@@ -25,7 +25,8 @@ class SplitImages:
     """Train and test images of every task.
 
     Draws from the global generators: the class order with --rand_split, the task order with --rand_split_order, and a
-    seed for every training loader.
+    seed for every training loader. Without `remap_labels` a label counts the classes in the order in which they are
+    learned, so that it is the column of a single head; in natural order that is the data set's own label.
 
     Args:
         config: flags of the program.
@@ -55,6 +56,8 @@ class SplitImages:
         if config.rand_split_order:
             random.shuffle(self.order)  # rng; heads follow this order, so that names and counters agree (D16)
         self.sizes = [len(self.split.classes(number)) for number in self.order]
+        learned = torch.tensor([label for number in self.order for label in self.split.classes(number)])
+        self._columns = learned.argsort()  # column of each label; original: the label itself, wrong in other orders
         self._memory_format = torch.channels_last if config.fast else None
         self._test_loaders: dict[int, Any] = {}
 
@@ -93,8 +96,9 @@ class SplitImages:
         for task in tasks:
             number = self.order[task - 1]
             indices.append(self.split.indices(images.labels, number))
-            targets.append(self.split.targets(images.labels, number, remap=self.remap_labels) + labels_before)
-            labels_before += self.sizes[task - 1] if self.remap_labels else 0
+            own = self.split.targets(images.labels, number, remap=self.remap_labels)
+            targets.append(own + labels_before if self.remap_labels else self._columns[own])
+            labels_before += self.sizes[task - 1]
         return make_loader(
             images,
             torch.cat(indices),

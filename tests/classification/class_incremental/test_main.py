@@ -10,9 +10,12 @@ import sys
 import pytest
 import torch
 
-from classification.class_incremental.main import get_config, main
+from classification.class_incremental.main import build_protocol, get_config, main
+from classification.vdfd.data import SplitImages
+from common.data.transforms import BatchTransform
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from common.training.seeding import seed_everything
 from tests.helpers import REPOSITORY
 
 pytestmark = pytest.mark.smoke
@@ -125,6 +128,32 @@ def test_the_record_counts_over_all_seen_classes(whole):
     assert metrics["avg"] == pytest.approx(sum(metrics["accuracy_matrix"][-1]) / 3)
 
 
+@pytest.mark.parametrize("flags", [[], ["--rand_split"], ["--rand_split_order"]], ids=" ".join)
+def test_a_label_is_its_class_place_among_the_learned_ones(flags, tmp_path):
+    """D16: whatever the order, the task's labels are the columns that the task may use."""
+    config, _ = get_config([*TINY, *flags])
+    seed_everything(3)
+    data = SplitImages(config, torch.device("cpu"), remap_labels=False)
+    learned = [label for task in data.describe()["tasks"] for label in task]
+    assert (learned == sorted(learned)) == (not flags)
+    setting = build_protocol(config).setting(data.sizes)
+    for task in (1, 2, 3):
+        columns = setting.view(task).loss_columns
+        images, target = next(iter(data.test_loader(task)))
+        assert set(target.tolist()) <= set(range(columns.start, columns.stop))
+        own = BatchTransform(data.spec, train=False)(data.test_set.images)
+        for image, column in zip(images, target, strict=True):
+            (place,) = (own == image).flatten(1).all(dim=1).nonzero()[:, 0][:1]
+            assert data.test_set.labels[place] == learned[column]
+
+
+@pytest.mark.parametrize("flags", [["--rand_split"], ["--rand_split_order"], ["--rand_split", *SSL]], ids=" ".join)
+def test_other_orders_of_the_classes_run(flags, tmp_path):
+    metrics = run_tiny(tmp_path, *flags, "--seed", "3")["runs"][0]
+    assert metrics["tasks_done"] == 3
+    assert metrics["accuracy_matrix"][0][0] > 0  # two classes; labels that are no columns of theirs would score 0
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -149,8 +178,6 @@ def test_a_flag_changes_the_run(flags, whole, tmp_path):
 
 def test_as_released_only_the_last_stored_task_is_regularised(whole, tmp_path):
     """In the third task the released code ignores the first one: its stored factors have no influence."""
-    from classification.class_incremental.main import build_protocol
-    from classification.vdfd.data import SplitImages
     from classification.vdfd.experiment import build_learner, build_model
     from common.training.run import Run
 
