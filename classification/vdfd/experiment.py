@@ -64,7 +64,7 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
     """Run every value of --reg_coef and every repetition; finished ones are skipped, interrupted ones go on.
 
     Returns:
-        {"runs": [metrics of each run], and mean and standard deviation of the headline metrics}.
+        See `sum_up`.
     """
     method = find_method(config, protocol.methods)
     if config.smoke:
@@ -72,9 +72,10 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
     device, notice = choose_device(config.gpuid)
     seed_everything(config.seed)
     set_backend_flags(config.fast)
-    summaries = []
+    summaries: dict[float, list[dict[str, Any]]] = {}
     begin = time.monotonic()
     for reg_coef in config.reg_coef:
+        repetitions = summaries.setdefault(reg_coef, [])
         for repetition in range(config.repeat):
             parts = [f"reg_{reg_coef:g}"] if len(config.reg_coef) > 1 else []
             parts += [f"repeat_{repetition}"] if config.repeat > 1 else []
@@ -96,9 +97,9 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
                 if run.finished:
                     run.note(f"finished already: {folder}")
                     run.restore_generators()
-                    summaries.append(run.read_record()["metrics"])
+                    repetitions.append(run.read_record()["metrics"])
                 else:
-                    summaries.append(train_one(config, protocol, run, reg_coef))
+                    repetitions.append(train_one(config, protocol, run, reg_coef))
     return sum_up(summaries, protocol.headline, Path(config.output_dir))
 
 
@@ -238,15 +239,36 @@ def note_task(
     run.note(f"after task {learner.task}: {accuracies} | {summary}")
 
 
-def sum_up(summaries: list[dict[str, Any]], headline: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Mean and population standard deviation of the headline metrics over all runs (as the original prints them)."""
-    total: dict[str, Any] = {"runs": summaries}
-    for name in headline:
-        values = [summary[name] for summary in summaries]
-        total[name] = statistics.fmean(values)
-        total[f"{name}_std"] = statistics.pstdev(values)
-    if len(summaries) > 1:
+def sum_up(summaries: dict[float, list[dict[str, Any]]], headline: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Mean and population standard deviation of the headline metrics over the repetitions, as the original prints them.
+
+    Args:
+        summaries: --reg_coef -> metrics of each repetition.
+        headline: names of the metrics to sum up.
+        folder: where summary.json is written if there were several runs.
+
+    Returns:
+        {"runs": [metrics of each run], name: mean, name_std: standard deviation}; with several coefficients, which are
+        several experiments, one such dictionary for each instead: {"runs": [...], "reg_coef": {"10": {...}, ...}}.
+    """
+    spreads = {f"{reg_coef:g}": spread_of(repetitions, headline) for reg_coef, repetitions in summaries.items()}
+    runs = [metrics for repetitions in summaries.values() for metrics in repetitions]
+    if len(spreads) > 1:
+        total = {"runs": runs, "reg_coef": spreads}
+    else:
+        (total,) = spreads.values()
+    if len(runs) > 1:
         write_json(folder / "summary.json", total)
-        spreads = [f"{name.upper()} {total[name]:.2f} +- {total[f'{name}_std']:.2f}" for name in headline]
-        print(", ".join(spreads), flush=True)
+        for reg_coef, spread in spreads.items():
+            parts = [f"{name.upper()} {spread[name]:.2f} +- {spread[f'{name}_std']:.2f}" for name in headline]
+            print((f"reg_coef {reg_coef}: " if len(spreads) > 1 else "") + ", ".join(parts), flush=True)
     return total
+
+
+def spread_of(repetitions: list[dict[str, Any]], headline: tuple[str, ...]) -> dict[str, Any]:
+    """The runs themselves, with mean and population standard deviation of their headline metrics."""
+    spread: dict[str, Any] = {"runs": repetitions}
+    for name in headline:
+        values = [metrics[name] for metrics in repetitions]
+        spread |= {name: statistics.fmean(values), f"{name}_std": statistics.pstdev(values)}
+    return spread

@@ -174,7 +174,11 @@ def test_repetitions_and_coefficients_have_folders_of_their_own(tmp_path):
     summary = main(arguments(tmp_path, *flags))
     folders = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("record.json"))
     assert folders == [f"reg_{c}/repeat_{r}" for c in (1, 5) for r in (0, 1)]
-    assert len(summary["runs"]) == 4 and json.loads((tmp_path / "summary.json").read_text())["acc"] == summary["acc"]
+    assert len(summary["runs"]) == 4 and json.loads((tmp_path / "summary.json").read_text()) == summary
+    for coefficient in ("1", "5"):
+        records = [tmp_path / f"reg_{coefficient}" / f"repeat_{r}" / "record.json" for r in (0, 1)]
+        accuracies = [json.loads(path.read_text())["metrics"]["acc"] for path in records]
+        assert summary["reg_coef"][coefficient]["acc"] == pytest.approx(sum(accuracies) / 2)
     first, second = (final_state(tmp_path / "reg_1" / f"repeat_{r}")["parts"]["learner"]["model"] for r in (0, 1))
     assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
 
