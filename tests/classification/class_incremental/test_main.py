@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from classification.class_incremental.main import build_protocol, get_config, main
+from classification.class_incremental.options import ClassIncrementalOptions, SelfSupervisedOptions
 from classification.vdfd.data import SplitImages
 from common.data.transforms import BatchTransform
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from common.training.options import as_dict
 from common.training.seeding import seed_everything
 from tests.helpers import REPOSITORY
 
@@ -63,7 +65,37 @@ def test_defaults_are_the_originals():
     assert switched.no_class_remap and switched.incremental_class
 
 
-@pytest.mark.parametrize("flags", [["--resume_first"], ["--force_out_dim", "0"], ["--tempe", "1"]], ids=" ".join)
+def test_the_program_with_rotation_labels_trains_with_them_by_default():
+    config, changed = get_config([], SelfSupervisedOptions)
+    assert (config.agent_type, config.agent_name, config.gpuid, changed) == ("vdfd_ssl_la", "VDFDLA", [1], {})
+    assert build_protocol(config).setting([50, 10]).copies == 4
+    plain, _ = get_config([])
+    differing = [name for name, value in as_dict(plain).items() if value != as_dict(config)[name]]
+    assert differing == ["gpuid", "agent_type"]
+
+
+def test_the_alias_of_the_program_with_rotation_labels_has_its_defaults():
+    result = subprocess.run(
+        [sys.executable, "main_classinc_ssl.py", "--help"],
+        cwd=FOLDER,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "default: vdfd_ssl_la" in " ".join(result.stdout.split())
+
+
+def test_an_agent_without_temperature_refuses_one():
+    flags = ["--agent_type", "vdfd_ssl", "--agent_name", "VDFD"]
+    assert get_config(flags)[0].temp == get_config([*flags, "--temp", "1"])[0].temp == 1.0
+    with pytest.raises(UserError, match="--temp 0.5"):
+        get_config([*flags, "--temp", "0.5"])
+
+
+@pytest.mark.parametrize(
+    "flags", [["--resume_first"], ["--force_out_dim", "0"], ["--tempe", "1"], ["--temp", "0"]], ids=" ".join
+)
 def test_flags_that_cannot_work_are_refused(flags):
     with pytest.raises(UserError, match=flags[0]):
         get_config(flags)
@@ -81,7 +113,8 @@ def test_values_of_a_row(scripts, row):
     )
     _, program, *flags = result.stdout.split()
     assert program == ("main_classinc_ssl.py" if scripts == "scripts_ssl" else "main_classinc.py")
-    config, changed = get_config(flags)
+    config, changed = get_config(flags, SelfSupervisedOptions if scripts == "scripts_ssl" else ClassIncrementalOptions)
+    assert as_dict(config) == as_dict(get_config(flags)[0])  # a row names everything in which the defaults differ
     agent, dataset, outputs, split, decay, head_lr, reg_coef = ROWS[scripts, row]
     expected = SHARED | {
         "agent_type": agent, "dataset": dataset, "force_out_dim": outputs, "first_split_size": split,
