@@ -23,6 +23,7 @@ from classification.vdfd.rotation import COPIES
 from classification.vdfd.setting import ClassIncremental
 from classification.vdfd.variant import CLASS_INCREMENTAL_CODE
 from classification.vdfd.vdfd_learner import VDFD
+from common.data.transforms import TRANSFORMS, TransformSpec
 from common.metrics.continual import AccuracyMatrix
 from common.training.errors import UserError, command_line
 from common.training.options import parse_row
@@ -32,6 +33,13 @@ SSL_AGENTS = ("vdfd_ssl_la", "vdfd_ssl")
 
 ALL_SEEN_AGENTS = ("vdfd", "vdfd_ssl")
 """Values of --agent_type whose cross-entropy runs over all classes seen so far (no published row uses them)."""
+
+CLASS_INCREMENTAL_TRANSFORMS = TRANSFORMS | {
+    "MNIST": TransformSpec(
+        (0.1000,), (0.2752,), 32, "pad_crop", border=2, pad=2
+    )  # crops of the 28x28 image padded by 4
+}
+"""In this setting MNIST's images are padded to 32x32; no command uses them."""
 
 
 def get_config(
@@ -84,7 +92,7 @@ def build_protocol(config: ClassIncrementalOptions) -> Protocol:
         ("vdfd_ssl", "VDFD"): VDFD,
         ("finetune", "FineTuning"): METHODS["finetune", "FineTuning"],
     }
-    return Protocol(setting, CLASS_INCREMENTAL_CODE, summarise, ("avg",), methods)
+    return Protocol(setting, CLASS_INCREMENTAL_CODE, summarise, ("avg",), methods, CLASS_INCREMENTAL_TRANSFORMS)
 
 
 def summarise(matrix: AccuracyMatrix, counts: list[int]) -> dict[str, Any]:

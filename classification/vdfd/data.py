@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from classification.vdfd.options import MethodOptions, OriginalOptions
 from common.data.datasets import ImageSet, open_dataset
 from common.data.loader import make_loader
 from common.data.splits import ClassSplit
-from common.data.transforms import TRANSFORMS
+from common.data.transforms import TRANSFORMS, TransformSpec
 from common.training.errors import UserError
 from common.training.seeding import draw_seed
 
@@ -32,20 +33,29 @@ class SplitImages:
         config: flags of the program.
         device: where batches are wanted.
         remap_labels: count labels inside each task.
+        transforms: data set -> transform.
 
     Attributes:
         sizes: classes of each task, in the order in which tasks are learned.
         train_set, test_set: all images.
     """
 
-    def __init__(self, config: Options, device: torch.device, remap_labels: bool) -> None:
-        if config.dataset not in TRANSFORMS:
-            raise UserError(f"--dataset {config.dataset} is unknown; expected one of {', '.join(TRANSFORMS)}")
+    def __init__(
+        self,
+        config: Options,
+        device: torch.device,
+        remap_labels: bool,
+        transforms: Mapping[str, TransformSpec] = TRANSFORMS,
+    ) -> None:
+        if config.dataset not in transforms:
+            raise UserError(f"--dataset {config.dataset} is unknown; expected one of {', '.join(transforms)}")
         self.config, self.device, self.remap_labels = config, device, remap_labels
-        self.spec = TRANSFORMS[config.dataset]
+        self.spec = transforms[config.dataset]
         source = "Sample" if config.smoke else config.dataset
         self.train_set = open_dataset(source, config.dataroot, "train")
         self.test_set = open_dataset(source, config.dataroot, "test")
+        if config.smoke and len(self.spec.mean) == 1:
+            self.train_set, self.test_set = in_grey(self.train_set), in_grey(self.test_set)
         if config.images_per_class is not None:
             self.train_set = self.train_set.per_class(config.images_per_class)
             if config.smoke:
@@ -112,4 +122,11 @@ class SplitImages:
             workers=self.config.workers,
             path=self.config.loader,
             memory_format=self._memory_format,
+            keep_workers=shuffle,  # why: the test loaders of all tasks are kept, their processes would add up
         )
+
+
+def in_grey(images: ImageSet) -> ImageSet:
+    """The same images with one channel, the mean of theirs: the sample in place of a data set without colours."""
+    grey = images.images.to(torch.float32).mean(dim=1, keepdim=True).round().to(torch.uint8)
+    return replace(images, images=grey)

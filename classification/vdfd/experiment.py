@@ -20,7 +20,7 @@ from classification.vdfd.variant import Variant, resolve_variant
 from classification.vdfd.vdfd_learner import VDFD
 from common.backbones.heads import Backbone
 from common.backbones.registry import build_backbone
-from common.data.transforms import TRANSFORMS
+from common.data.transforms import TRANSFORMS, TransformSpec
 from common.metrics.continual import AccuracyMatrix
 from common.training.checkpoint import load_weights, read_checkpoint
 from common.training.device import choose_device
@@ -51,6 +51,7 @@ class Protocol:
         summarise: accuracy matrix and test images per task -> metrics of the record.
         headline: names of the metrics to show, first the main one.
         methods: (--agent_type, --agent_name) -> learner.
+        transforms: data set -> transform.
     """
 
     setting: Callable[[list[int]], Setting]
@@ -58,6 +59,7 @@ class Protocol:
     summarise: Callable[[AccuracyMatrix, list[int]], dict[str, Any]]
     headline: tuple[str, ...]
     methods: Mapping[tuple[str, str], type[FineTuning]] = dataclasses.field(default_factory=METHODS.copy)
+    transforms: Mapping[str, TransformSpec] = dataclasses.field(default_factory=TRANSFORMS.copy)
 
 
 def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protocol) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
 
 def train_one(config: Any, protocol: Protocol, run: Run, reg_coef: float) -> dict[str, Any]:
     """One run from its start or its newest checkpoint to its record; returns the metrics."""
-    data = SplitImages(config, run.device, remap_labels=not config.no_class_remap)
+    data = SplitImages(config, run.device, not config.no_class_remap, protocol.transforms)
     setting = protocol.setting(data.sizes)
     model = build_model(config, setting, run, head_bias=find_method(config, protocol.methods).head_bias)
     check_images_fit(model, data, config)
