@@ -78,7 +78,7 @@ class OriginalOptions:
     eval_on_train_set: bool = False
     """test on training images (not augmented)"""
     with_head: bool = False
-    """regularise the heads too"""
+    """regularise the heads too; without effect with one head per task, unless --reset_model_opt is given (O12)"""
     reset_model_opt: bool = True
     """start every task with new optimisers (given: keep them)"""
     repeat: int = 1

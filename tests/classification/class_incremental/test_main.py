@@ -229,6 +229,14 @@ def test_a_flag_changes_the_run(flags, whole, tmp_path):
     assert any(one[key].shape != other[key].shape or not torch.equal(one[key], other[key]) for key in one)
 
 
+def test_regularised_heads_move_the_rows_of_old_classes(equal_draws, tmp_path):
+    """One head for all classes is in the optimiser as a whole; without the penalty its old rows rest."""
+    run_tiny(tmp_path / "without")
+    run_tiny(tmp_path / "with", "--with_head")
+    one, other = head_rows(tmp_path / "without"), head_rows(tmp_path / "with")
+    assert (one[:4] - other[:4]).abs().max() > 1e-4 and torch.equal(one[6:], other[6:])
+
+
 def test_as_released_only_the_last_stored_task_is_regularised(whole, tmp_path):
     """In the third task the released code ignores the first one: its stored factors have no influence."""
     from classification.vdfd.experiment import build_learner, build_model

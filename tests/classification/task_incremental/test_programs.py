@@ -150,7 +150,6 @@ def points_of(folder: Path) -> list[tuple]:
         ["--train_aug"],
         ["--reset_model_opt"],
         ["--rand_split"],
-        ["--with_head"],
         ["--singular", "2"],
         ["--reg_coef", "100"],
         ["--compat", "paper"],
@@ -166,6 +165,17 @@ def test_a_flag_changes_the_run(flags, unbroken, tmp_path):
     main(arguments(tmp_path / "other", *flags))
     one, other = (final_state(folder)["parts"]["learner"]["model"] for folder in (unbroken, tmp_path / "other"))
     assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_regularised_heads_change_nothing_unless_the_optimiser_keeps_them(equal_draws, tmp_path):
+    """O12: old heads are frozen, and old outputs do not depend on the new one."""
+    for kept in ([], ["--reset_model_opt"]):
+        folders = [tmp_path / "-".join([*kept, name]) for name in ("without", "with")]
+        main(arguments(folders[0], *kept))
+        main(arguments(folders[1], *kept, "--with_head"))
+        one, other = (final_state(folder)["parts"]["learner"]["model"] for folder in folders)
+        largest = max(float((one[key] - other[key]).abs().max()) for key in one)
+        assert (largest > 1e-4) if kept else (largest < 1e-5)
 
 
 @pytest.mark.parametrize("flags", [["--importance_batch", "1000"], ["--validation_interval", "0"]], ids=" ".join)
