@@ -237,6 +237,16 @@ def test_regularised_heads_move_the_rows_of_old_classes(equal_draws, tmp_path):
     assert (one[:4] - other[:4]).abs().max() > 1e-4 and torch.equal(one[6:], other[6:])
 
 
+def test_initial_weights_from_a_file(whole, tmp_path):
+    weights = learner_state(whole)["model"]
+    torch.save(weights, tmp_path / "weights.pth")
+    still = ["--max_tasks", "1", "--model_lr", "0", "--head_lr", "0"]
+    run_tiny(tmp_path / "loaded", *still, "--model_weights", str(tmp_path / "weights.pth"))
+    loaded = learner_state(tmp_path / "loaded")["model"]
+    names = [name for name in weights if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(weights[name], loaded[name]) for name in names)
+
+
 def test_as_released_only_the_last_stored_task_is_regularised(whole, tmp_path):
     """In the third task the released code ignores the first one: its stored factors have no influence."""
     from classification.vdfd.experiment import build_learner, build_model
