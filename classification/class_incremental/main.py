@@ -5,8 +5,9 @@
     python main.py --dataset Sample --force_out_dim 20 --first_split_size 4 --other_split_size 4 --schedule 8 --temp 1
 
 Original: XiaorongLi-95/VDFD@2c0dfce classification/class_incremental/main_classinc.py, main_classinc_ssl.py (MIT); both
-names work here too. The released code regularises only the last stored task (D1) and scales the quadratic term by the
-square of the number of stored tasks (D2); `--compat paper` does neither. See classification/README.md, "Deviations".
+names work here too, the second with rotation labels by default. The released code regularises only the last stored
+task (D1) and scales the quadratic term by the square of the number of stored tasks (D2); `--compat paper` does neither.
+See classification/README.md, "Deviations".
 """
 
 from __future__ import annotations
