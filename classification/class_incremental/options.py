@@ -23,7 +23,7 @@ class ClassIncrementalOptions(MethodOptions, OriginalOptions):
     gamma: float = 0.5
     """factor of the network's learning rates at a milestone"""
     temp: float = 0.1
-    """temperature of the cross-entropy"""
+    """temperature of the cross-entropy; --agent_type vdfd_ssl knows none, as released"""
     singular: int = 1
     """rank of the stored factors (ignored by the original without SSL, D6)"""
     incremental_class: bool = always_on()
@@ -32,3 +32,11 @@ class ClassIncrementalOptions(MethodOptions, OriginalOptions):
     """refused: the original's way to go on after the first task needs a file that nothing writes; use --resume"""
     seed: int = 0
     """seed of all random generators (fixed at 0 in the original)"""
+
+
+@dataclass(frozen=True)
+class SelfSupervisedOptions(ClassIncrementalOptions):
+    """class-incremental setting with rotation labels: the defaults of main_classinc_ssl.py"""
+
+    gpuid: list[int] = machine_option([1])
+    agent_type: str = "vdfd_ssl_la"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,16 @@ def flags_of(fixture: Fixture) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def built_learner(fixture: Fixture, data: FixedData, *, ssl: bool | None = None, **flags: Any) -> Iterator[VDFD]:
+def built_learner(
+    fixture: Fixture, data: FixedData, *, ssl: bool | None = None, prefix: str = "model.", **flags: Any
+) -> Iterator[VDFD]:
     """A learner with the recorded weights, in a run of its own in a temporary folder.
 
     Args:
         fixture: with `widths`, `blocks`, `classes_per_task`, `tasks` among its arguments.
         data: mini-batches.
         ssl: rotation labels; None: as `args["ssl"]` says.
+        prefix: of the network's keys; "" where the recording holds the network alone.
         flags: further flags of the program; `gcn` where the recording mixes the settings.
     """
     ssl = fixture.args.get("ssl", False) if ssl is None else ssl
@@ -117,7 +120,7 @@ def built_learner(fixture: Fixture, data: FixedData, *, ssl: bool | None = None,
         config = options(**given, **flags, output_dir=folder)
         run = Run(config, method="VDFD", paper="vdfd", device=torch.device("cpu"), seed=0, write_every=1, quiet=True)
         with run:
-            model = build_small_network(fixture, setting.heads())
+            model = build_small_network(fixture, setting.heads(), prefix)
             learner = VDFD(
                 config,
                 model,
@@ -127,7 +130,8 @@ def built_learner(fixture: Fixture, data: FixedData, *, ssl: bool | None = None,
                 fixture.args.get("reg_coef", 1.0),
                 variant=resolve_variant(config, code),
             )
-            learner.hypermodel.load_state_dict(fixture.under("hypermodel."))
+            if prefix:
+                learner.hypermodel.load_state_dict(fixture.under("hypermodel."))
             yield learner
 
 
@@ -153,6 +157,13 @@ def stored_tasks(fixture: Fixture, names: list[str]) -> list[TaskMemory]:
         }
         tasks.append(TaskMemory(factors, fixture.inputs[f"{prefix}.GWstar"][0]))
     return tasks
+
+
+def columns_over_heads(logits: Mapping[str, Tensor], target: Tensor, tasks: Sequence[str]) -> Tensor:
+    """(B,) labels inside each sample's own task, counted on over all heads, as joint training delivers them."""
+    outputs = torch.tensor([part.shape[1] for part in logits.values()])
+    before = dict(zip(logits, (outputs.cumsum(0) - outputs).tolist(), strict=True))
+    return target + torch.tensor([before[task] for task in tasks])
 
 
 def series_of(learner: VDFD, name: str) -> Tensor:

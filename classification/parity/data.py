@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from classification.parity.building import FixedBatches, FixedData, build_setting, build_small_network
+from classification.parity.building import FixedBatches, FixedData, built_learner, columns_over_heads
+from classification.vdfd.losses import own_head_logits
 from classification.vdfd.rotation import COPIES
 from common.data.splits import ClassSplit
 from common.data.transforms import TRANSFORMS, BatchTransform, image_pipeline, train_transform_at
-from common.metrics.accuracy import RunningMean, accuracy_percent, count_correct, count_correct_per_head
+from common.metrics.accuracy import RunningMean, accuracy_percent, count_correct
 from common.metrics.continual import AccuracyMatrix
 from common.parity import Fixture, reproduces
-from common.training.precision import evaluating
 
 _DATASETS = {
     "cifar100": "CIFAR100",
@@ -75,36 +75,33 @@ def running_accuracy(fixture: Fixture) -> dict[str, Tensor]:
 
 @reproduces("vdfd.metric.multihead_accuracy", "vdfd.metric.multihead_accuracy_ssl")
 def accuracy_per_head(fixture: Fixture) -> dict[str, Tensor]:
-    step = COPIES if fixture.id.endswith("_ssl") else 1
-    logits = {name[4:]: value[:, ::step] for name, value in fixture.inputs.items() if name.startswith("head")}
-    scores = count_correct_per_head(logits, fixture.inputs["target"], fixture.args["task"])
+    step, tasks = COPIES if fixture.id.endswith("_ssl") else 1, fixture.args["task"]
+    heads = {name[4:]: value[:, ::step] for name, value in fixture.inputs.items() if name.startswith("head")}
+    columns = columns_over_heads(heads, fixture.inputs["target"], tasks)
+    logits = own_head_logits(list(heads.values()), columns)
     meter = RunningMean()
-    for correct, count in scores.values():
-        meter.add_sum(100 * correct, count)
+    meter.add_sum(100 * count_correct(logits, columns), len(columns))
     outputs = {"out.avg": torch.tensor(meter.value(), dtype=torch.float64), "out.count": torch.tensor(meter.count)}
-    if step == 1:
-        correct, count = list(scores.values())[-1]
-        outputs["out.last"] = 100 * correct / count
+    if step == 1:  # the last of the groups that the original scores one after the other
+        last = torch.tensor([task == [head for head in heads if head in tasks][-1] for task in tasks])
+        outputs["out.last"] = accuracy_percent(logits[last], columns[last])
     return outputs
 
 
 @reproduces("vdfd.metric.validation_class", "vdfd.metric.validation_class_ssl")
 def validation(fixture: Fixture) -> dict[str, Tensor]:
     args = fixture.args
-    copies = COPIES if args["ssl"] else 1
-    setting = build_setting(fixture, copies)
-    model = build_small_network(fixture, setting.heads(), prefix="")
-    seen = args["valid_end"] // (copies * args["classes_per_task"])
-    head, columns = setting.evaluation(1, seen)
+    seen = args["valid_end"] // ((COPIES if args["ssl"] else 1) * args["classes_per_task"])
     data = FixedData({}, {1: FixedBatches(fixture.inputs["x"], fixture.inputs["target"], len(fixture.inputs["x"]))})
-    meter = RunningMean()
-    with evaluating(model):
-        for images, target in data.test_loader(1):
-            logits = model.last[head](model.embed(images))
-            meter.add_sum(100 * count_correct(logits[:, columns], target), len(target))
+    batches: list[Tensor] = []
+    with built_learner(fixture, data, prefix="") as learner:
+        head, _ = learner.setting.evaluation(1, seen)
+        with learner.model.last[head].register_forward_hook(lambda *call: batches.append(call[-1])):
+            accuracy = learner.evaluate(1, seen)
+    logits = torch.cat(batches)
     return {
-        "out.acc": torch.tensor(meter.value(), dtype=torch.float64),
-        "out.count": torch.tensor(meter.count),
+        "out.acc": torch.tensor(accuracy, dtype=torch.float64),
+        "out.count": torch.tensor(len(logits)),
         "out.logits": logits,
     }
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from classification.parity.building import FixedBatches, FixedData, built_learner, flags_of, stored_tasks
+from classification.parity.building import (
+    FixedBatches,
+    FixedData,
+    built_learner,
+    columns_over_heads,
+    flags_of,
+    stored_tasks,
+)
 from classification.parity.networks import gradients
-from classification.vdfd.losses import local_cross_entropy, multi_head_cross_entropy
+from classification.vdfd.losses import local_cross_entropy, own_head_logits
 from classification.vdfd.rotation import rotate_four_ways
 from common.continual.compression import Factors, functional, low_rank_factors, row_sums
 from common.continual.regulariser import negative_log_determinant
@@ -139,7 +146,8 @@ def cross_entropy(fixture: Fixture) -> dict[str, Tensor]:
 @reproduces("vdfd.loss.ce_multihead")
 def cross_entropy_per_head(fixture: Fixture) -> dict[str, Tensor]:
     logits = {name[4:]: value.requires_grad_() for name, value in fixture.inputs.items() if name.startswith("head")}
-    loss = multi_head_cross_entropy(logits, fixture.inputs["target"], fixture.args["task"])
+    columns = columns_over_heads(logits, fixture.inputs["target"], fixture.args["task"])
+    loss = local_cross_entropy(own_head_logits(list(logits.values()), columns), columns, slice(None))
     loss.backward()
     return {"out.loss": loss, **{f"grad.head{name}": value.grad for name, value in logits.items()}}
 

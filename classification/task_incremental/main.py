@@ -25,6 +25,7 @@ from classification.adam_nscl.learner import AdamNSCL
 from classification.task_incremental.options import SwinOptions, TaskIncrementalOptions
 from classification.vdfd.experiment import METHODS, Protocol, run_experiment
 from classification.vdfd.joint_learner import JointTraining
+from classification.vdfd.options import check_options
 from classification.vdfd.rotation import COPIES
 from classification.vdfd.setting import TaskIncremental
 from classification.vdfd.variant import TASK_INCREMENTAL_CODE
@@ -46,11 +47,12 @@ def get_config(argv: Sequence[str] | None = None) -> tuple[TaskIncrementalOption
 
 
 def check_setting(config: TaskIncrementalOptions | SwinOptions) -> None:
-    """Refuse flags that do not go together with one head per task.
+    """Refuse flags that do not go together with one head per task, and numbers that no run could use.
 
     Raises:
         UserError: naming the flag.
     """
+    check_options(config)
     if config.force_out_dim != 0:
         raise UserError(
             f"--force_out_dim {config.force_out_dim}: a single head for all classes belongs to the class-incremental "

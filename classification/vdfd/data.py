@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from classification.vdfd.options import MethodOptions, OriginalOptions
 from common.data.datasets import ImageSet, open_dataset
 from common.data.loader import make_loader
 from common.data.splits import ClassSplit
-from common.data.transforms import TRANSFORMS
+from common.data.transforms import TRANSFORMS, TransformSpec
 from common.training.errors import UserError
 from common.training.seeding import draw_seed
 
@@ -25,26 +26,36 @@ class SplitImages:
     """Train and test images of every task.
 
     Draws from the global generators: the class order with --rand_split, the task order with --rand_split_order, and a
-    seed for every training loader.
+    seed for every training loader. Without `remap_labels` a label counts the classes in the order in which they are
+    learned, so that it is the column of a single head; in natural order that is the data set's own label.
 
     Args:
         config: flags of the program.
         device: where batches are wanted.
         remap_labels: count labels inside each task.
+        transforms: data set -> transform.
 
     Attributes:
         sizes: classes of each task, in the order in which tasks are learned.
         train_set, test_set: all images.
     """
 
-    def __init__(self, config: Options, device: torch.device, remap_labels: bool) -> None:
-        if config.dataset not in TRANSFORMS:
-            raise UserError(f"--dataset {config.dataset} is unknown; expected one of {', '.join(TRANSFORMS)}")
+    def __init__(
+        self,
+        config: Options,
+        device: torch.device,
+        remap_labels: bool,
+        transforms: Mapping[str, TransformSpec] = TRANSFORMS,
+    ) -> None:
+        if config.dataset not in transforms:
+            raise UserError(f"--dataset {config.dataset} is unknown; expected one of {', '.join(transforms)}")
         self.config, self.device, self.remap_labels = config, device, remap_labels
-        self.spec = TRANSFORMS[config.dataset]
+        self.spec = transforms[config.dataset]
         source = "Sample" if config.smoke else config.dataset
         self.train_set = open_dataset(source, config.dataroot, "train")
         self.test_set = open_dataset(source, config.dataroot, "test")
+        if config.smoke and len(self.spec.mean) == 1:
+            self.train_set, self.test_set = in_grey(self.train_set), in_grey(self.test_set)
         if config.images_per_class is not None:
             self.train_set = self.train_set.per_class(config.images_per_class)
             if config.smoke:
@@ -55,6 +66,8 @@ class SplitImages:
         if config.rand_split_order:
             random.shuffle(self.order)  # rng; heads follow this order, so that names and counters agree (D16)
         self.sizes = [len(self.split.classes(number)) for number in self.order]
+        learned = torch.tensor([label for number in self.order for label in self.split.classes(number)])
+        self._columns = learned.argsort()  # column of each label; original: the label itself, wrong in other orders
         self._memory_format = torch.channels_last if config.fast else None
         self._test_loaders: dict[int, Any] = {}
 
@@ -93,8 +106,9 @@ class SplitImages:
         for task in tasks:
             number = self.order[task - 1]
             indices.append(self.split.indices(images.labels, number))
-            targets.append(self.split.targets(images.labels, number, remap=self.remap_labels) + labels_before)
-            labels_before += self.sizes[task - 1] if self.remap_labels else 0
+            own = self.split.targets(images.labels, number, remap=self.remap_labels)
+            targets.append(own + labels_before if self.remap_labels else self._columns[own])
+            labels_before += self.sizes[task - 1]
         return make_loader(
             images,
             torch.cat(indices),
@@ -108,4 +122,11 @@ class SplitImages:
             workers=self.config.workers,
             path=self.config.loader,
             memory_format=self._memory_format,
+            keep_workers=shuffle,  # why: the test loaders of all tasks are kept, their processes would add up
         )
+
+
+def in_grey(images: ImageSet) -> ImageSet:
+    """The same images with one channel, the mean of theirs: the sample in place of a data set without colours."""
+    grey = images.images.to(torch.float32).mean(dim=1, keepdim=True).round().to(torch.uint8)
+    return replace(images, images=grey)

@@ -20,7 +20,7 @@ from classification.vdfd.variant import Variant, resolve_variant
 from classification.vdfd.vdfd_learner import VDFD
 from common.backbones.heads import Backbone
 from common.backbones.registry import build_backbone
-from common.data.transforms import TRANSFORMS
+from common.data.transforms import TRANSFORMS, TransformSpec
 from common.metrics.continual import AccuracyMatrix
 from common.training.checkpoint import load_weights, read_checkpoint
 from common.training.device import choose_device
@@ -51,6 +51,7 @@ class Protocol:
         summarise: accuracy matrix and test images per task -> metrics of the record.
         headline: names of the metrics to show, first the main one.
         methods: (--agent_type, --agent_name) -> learner.
+        transforms: data set -> transform.
     """
 
     setting: Callable[[list[int]], Setting]
@@ -58,13 +59,14 @@ class Protocol:
     summarise: Callable[[AccuracyMatrix, list[int]], dict[str, Any]]
     headline: tuple[str, ...]
     methods: Mapping[tuple[str, str], type[FineTuning]] = dataclasses.field(default_factory=METHODS.copy)
+    transforms: Mapping[str, TransformSpec] = dataclasses.field(default_factory=TRANSFORMS.copy)
 
 
 def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protocol) -> dict[str, Any]:
     """Run every value of --reg_coef and every repetition; finished ones are skipped, interrupted ones go on.
 
     Returns:
-        {"runs": [metrics of each run], and mean and standard deviation of the headline metrics}.
+        See `sum_up`.
     """
     method = find_method(config, protocol.methods)
     if config.smoke:
@@ -72,9 +74,10 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
     device, notice = choose_device(config.gpuid)
     seed_everything(config.seed)
     set_backend_flags(config.fast)
-    summaries = []
+    summaries: dict[float, list[dict[str, Any]]] = {}
     begin = time.monotonic()
     for reg_coef in config.reg_coef:
+        repetitions = summaries.setdefault(reg_coef, [])
         for repetition in range(config.repeat):
             parts = [f"reg_{reg_coef:g}"] if len(config.reg_coef) > 1 else []
             parts += [f"repeat_{repetition}"] if config.repeat > 1 else []
@@ -96,15 +99,15 @@ def run_experiment(config: Any, changed: dict[str, list[Any]], protocol: Protoco
                 if run.finished:
                     run.note(f"finished already: {folder}")
                     run.restore_generators()
-                    summaries.append(run.read_record()["metrics"])
+                    repetitions.append(run.read_record()["metrics"])
                 else:
-                    summaries.append(train_one(config, protocol, run, reg_coef))
+                    repetitions.append(train_one(config, protocol, run, reg_coef))
     return sum_up(summaries, protocol.headline, Path(config.output_dir))
 
 
 def train_one(config: Any, protocol: Protocol, run: Run, reg_coef: float) -> dict[str, Any]:
     """One run from its start or its newest checkpoint to its record; returns the metrics."""
-    data = SplitImages(config, run.device, remap_labels=not config.no_class_remap)
+    data = SplitImages(config, run.device, not config.no_class_remap, protocol.transforms)
     setting = protocol.setting(data.sizes)
     model = build_model(config, setting, run, head_bias=find_method(config, protocol.methods).head_bias)
     check_images_fit(model, data, config)
@@ -238,15 +241,36 @@ def note_task(
     run.note(f"after task {learner.task}: {accuracies} | {summary}")
 
 
-def sum_up(summaries: list[dict[str, Any]], headline: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Mean and population standard deviation of the headline metrics over all runs (as the original prints them)."""
-    total: dict[str, Any] = {"runs": summaries}
-    for name in headline:
-        values = [summary[name] for summary in summaries]
-        total[name] = statistics.fmean(values)
-        total[f"{name}_std"] = statistics.pstdev(values)
-    if len(summaries) > 1:
+def sum_up(summaries: dict[float, list[dict[str, Any]]], headline: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Mean and population standard deviation of the headline metrics over the repetitions, as the original prints them.
+
+    Args:
+        summaries: --reg_coef -> metrics of each repetition.
+        headline: names of the metrics to sum up.
+        folder: where summary.json is written if there were several runs.
+
+    Returns:
+        {"runs": [metrics of each run], name: mean, name_std: standard deviation}; with several coefficients, which are
+        several experiments, one such dictionary for each instead: {"runs": [...], "reg_coef": {"10": {...}, ...}}.
+    """
+    spreads = {f"{reg_coef:g}": spread_of(repetitions, headline) for reg_coef, repetitions in summaries.items()}
+    runs = [metrics for repetitions in summaries.values() for metrics in repetitions]
+    if len(spreads) > 1:
+        total = {"runs": runs, "reg_coef": spreads}
+    else:
+        (total,) = spreads.values()
+    if len(runs) > 1:
         write_json(folder / "summary.json", total)
-        spreads = [f"{name.upper()} {total[name]:.2f} +- {total[f'{name}_std']:.2f}" for name in headline]
-        print(", ".join(spreads), flush=True)
+        for reg_coef, spread in spreads.items():
+            parts = [f"{name.upper()} {spread[name]:.2f} +- {spread[f'{name}_std']:.2f}" for name in headline]
+            print((f"reg_coef {reg_coef}: " if len(spreads) > 1 else "") + ", ".join(parts), flush=True)
     return total
+
+
+def spread_of(repetitions: list[dict[str, Any]], headline: tuple[str, ...]) -> dict[str, Any]:
+    """The runs themselves, with mean and population standard deviation of their headline metrics."""
+    spread: dict[str, Any] = {"runs": repetitions}
+    for name in headline:
+        values = [metrics[name] for metrics in repetitions]
+        spread |= {name: statistics.fmean(values), f"{name}_std": statistics.pstdev(values)}
+    return spread

@@ -7,14 +7,13 @@ the classes of its own task, by that task's head, in training as in evaluation.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from classification.vdfd.learner import BatchSource, FineTuning
+from classification.vdfd.losses import own_head_logits
 
 
 class JointData:
@@ -58,10 +57,7 @@ class JointTraining(FineTuning):
             target: (B,) labels counted over all tasks so far.
         """
         embedding = self.model.embed(images)
-        heads = [self.model.last[head](embedding) for head in self.trained_heads()]
-        task_of_column = torch.cat([target.new_full((len(logits.T),), task) for task, logits in enumerate(heads)])
-        foreign = task_of_column != task_of_column[target].unsqueeze(1)
-        return torch.cat(heads, dim=1).masked_fill(foreign, -math.inf)
+        return own_head_logits([self.model.last[head](embedding) for head in self.trained_heads()], target)
 
     def classification_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy; the columns of other heads take no part."""

@@ -6,8 +6,10 @@ Source: XiaorongLi-95/VDFD@2c0dfce agents/agent.py `criterion` (task-incremental
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,19 +29,19 @@ def local_cross_entropy(logits: Tensor, target: Tensor, columns: slice, temperat
     return F.cross_entropy(logits[:, columns] / temperature, target - (columns.start or 0))
 
 
-def multi_head_cross_entropy(logits: Mapping[str, Tensor], target: Tensor, tasks: Sequence[str]) -> Tensor:
-    """Every sample through the head of its own task, mean over the batch.
+def own_head_logits(logits: Sequence[Tensor], target: Tensor) -> Tensor:
+    """Logits of several heads side by side, minus infinity outside the head of a sample's own task.
 
-    With one task per batch, as in training, this is `local_cross_entropy` over all columns of that head.
+    A cross-entropy over them sends every sample through its own head, and a prediction is one of its own task. With
+    one task per batch this is `local_cross_entropy` over all columns of that head.
 
     Args:
-        logits: head name -> (B, outputs).
-        target: (B,) label inside the sample's own task.
-        tasks: head name of each sample.
+        logits: (B, outputs) of each head.
+        target: (B,) column of the true class, counted over all heads.
+
+    Returns:
+        (B, outputs of all heads).
     """
-    total = target.new_zeros((), dtype=next(iter(logits.values())).dtype)
-    for head, head_logits in logits.items():
-        own = [index for index, task in enumerate(tasks) if task == head]
-        if own:
-            total = total + len(own) * local_cross_entropy(head_logits[own], target[own], slice(0, None))
-    return total / len(target)
+    head_of_column = torch.cat([target.new_full((part.shape[1],), head) for head, part in enumerate(logits)])
+    foreign = head_of_column != head_of_column[target].unsqueeze(1)
+    return torch.cat(list(logits), dim=1).masked_fill(foreign, -math.inf)

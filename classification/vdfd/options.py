@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from common.training.errors import UserError
 from common.training.options import RunOptions, machine_option
 
 
@@ -77,7 +78,7 @@ class OriginalOptions:
     eval_on_train_set: bool = False
     """test on training images (not augmented)"""
     with_head: bool = False
-    """regularise the heads too"""
+    """regularise the heads too; without effect with one head per task, unless --reset_model_opt is given (O12)"""
     reset_model_opt: bool = True
     """start every task with new optimisers (given: keep them)"""
     repeat: int = 1
@@ -120,3 +121,34 @@ class MethodOptions(RunOptions):
     """images kept on the device, or torch's DataLoader; auto: by the size of the data set"""
     eager: bool = machine_option(False)
     """with --fast: launch the kernels of a step one by one, instead of capturing the step as a CUDA graph"""
+
+
+NOT_NEGATIVE = (
+    "model_lr", "head_lr", "hypermodel_lr", "momentum", "model_weight_decay", "head_weight_decay",
+    "hypermodel_weight_decay", "epsilons", "workers", "validation_interval",
+)  # fmt: skip
+AT_LEAST_ONE = ("batch_size", "singular", "repeat", "max_tasks", "images_per_class")
+
+
+def check_options(config: Any) -> None:
+    """Refuse numbers that no run could use, before any data are opened.
+
+    Args:
+        config: flags of any of the programs.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for least, names in ((0, NOT_NEGATIVE), (1, AT_LEAST_ONE)):
+        for name in names:
+            value = getattr(config, name)
+            if value is not None and not value >= least:
+                raise UserError(f"--{name} {value:g}: expected {least} or more")
+    schedule = " ".join(map(str, config.schedule))
+    if config.schedule[-1] < 1:
+        raise UserError(f"--schedule {schedule}: the last number is the epochs of a task; expected 1 or more")
+    if min(config.schedule) < 0:
+        raise UserError(f"--schedule {schedule}: expected epochs, counted from 0, before the last number")
+    folders = [f"{value:g}" for value in config.reg_coef]
+    if len(set(folders)) < len(folders):
+        raise UserError(f"--reg_coef {' '.join(folders)}: expected every value once; each has a folder of its own")

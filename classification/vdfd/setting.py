@@ -56,7 +56,7 @@ class TaskIncremental:
 
 
 class ClassIncremental:
-    """One head for all classes, absolute labels; tested among all classes seen so far.
+    """One head for all classes, labels that count them as they are learned; tested among all classes seen so far.
 
     Args:
         sizes: classes of each task.

@@ -163,7 +163,10 @@ class VDFD(FineTuning):
             factors[name] = low_rank_factors(matrix, rank, draw_start(matrix, rank))  # rng: parameter by parameter
         task = self.memory.add(factors)
         self._importance = None
-        self.run.note(f"storage: {task.storage():,} numbers for task {self.task}, rank {self.config.singular}")
+        rank = max(factor.singular.shape[-1] for factor in factors.values())
+        self.run.note(f"storage: {task.storage():,} numbers for task {self.task}, rank {rank}")
+        if rank < self.config.singular:
+            self.run.note(f"warning: --singular {self.config.singular}, but this task's gradients have rank {rank}")
         backbone = sum(parameter.numel() for parameter in self.memory.parameters)
         if task.storage() > backbone:
             self.run.note(f"warning: that is more than the {backbone:,} parameters they stand for (D20)")

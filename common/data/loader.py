@@ -197,6 +197,7 @@ class StreamLoader(Loader):
         pipeline: PIL image -> (C, h, w) float32; may draw from torch's global generator.
         batch_size, shuffle, device, seed, memory_format, drop_last: see `Loader`.
         workers: worker processes; 0: this process.
+        keep_workers: whether they wait for the next pass, or end with each (for loaders that are kept and seldom read).
     """
 
     def __init__(
@@ -213,6 +214,7 @@ class StreamLoader(Loader):
         workers: int = 0,
         memory_format: torch.memory_format | None = None,
         drop_last: bool = False,
+        keep_workers: bool = True,
     ) -> None:
         super().__init__(
             len(indices),
@@ -228,7 +230,7 @@ class StreamLoader(Loader):
             _PipelineDataset(image_set.images, torch.as_tensor(indices).clone(), targets.to(torch.int64), pipeline),
             batch_sampler=self._plan,
             num_workers=workers,
-            persistent_workers=workers > 0,
+            persistent_workers=keep_workers and workers > 0,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # why: without it every pass would draw from the global generator
         )
@@ -300,6 +302,7 @@ def make_loader(
     workers: int = 0,
     path: str = "auto",
     memory_format: torch.memory_format | None = None,
+    keep_workers: bool = True,
 ) -> DeviceLoader | StreamLoader:
     """The loader that fits the data: on the device for images in memory, worker processes for files.
 
@@ -313,6 +316,7 @@ def make_loader(
         workers: worker processes where they are used.
         path: "auto", or "device" / "dataloader" to force one of the two.
         memory_format: of the image batches; None: contiguous.
+        keep_workers: see `StreamLoader`.
 
     Raises:
         UserError: for an unknown path, or "device" where it cannot work.
@@ -345,4 +349,5 @@ def make_loader(
         seed=seed,
         workers=workers,
         memory_format=memory_format,
+        keep_workers=keep_workers,
     )

@@ -31,6 +31,7 @@ class TransformSpec:
         pad: pixels of padding on each side, for "pad_crop".
         flip: whether training images are mirrored left-right with probability 0.5.
         resize: shorter side before the centre crop of the test transform, for "resized_crop"; pixels.
+        border: black pixels on each side of every image, test images too; `size` counts them. Not for "resized_crop".
     """
 
     mean: tuple[float, ...]
@@ -40,6 +41,7 @@ class TransformSpec:
     pad: int = 0
     flip: bool = False
     resize: int | None = None
+    border: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -134,14 +136,14 @@ class BatchTransform:
         return self.normalise(self.crop(self.padded(images), rows, draws))
 
     def fit(self, images: Tensor) -> Tensor:
-        """Images of `spec.size`, by nearest neighbours (pixel centres); unchanged if they are."""
-        size = self.spec.size
+        """Images of `spec.size`: brought there by nearest neighbours (pixel centres) if need be, with their border."""
+        size = self.spec.size - 2 * self.spec.border
         for dimension in (2, 3):
             have = images.shape[dimension]
             if have != size:
                 places = (2 * torch.arange(size, device=images.device) + 1) * have // (2 * size)
                 images = images.index_select(dimension, places)
-        return images
+        return F.pad(images, (self.spec.border,) * 4) if self.spec.border else images
 
     def padded(self, images: Tensor) -> Tensor:
         """Images of `spec.size` with black borders, (B, C, size + 2 pad, size + 2 pad) uint8: what `crop` cuts from."""
@@ -213,7 +215,10 @@ def image_pipeline(spec: TransformSpec, train: bool) -> transforms.Compose:
             else [transforms.Resize(spec.resize), transforms.CenterCrop(spec.size)]
         )
     else:
-        geometry = [transforms.Resize((spec.size, spec.size), InterpolationMode.NEAREST)]  # does nothing if it fits
+        inner = spec.size - 2 * spec.border
+        geometry = [transforms.Resize((inner, inner), InterpolationMode.NEAREST)]  # does nothing if it fits
+        if spec.border:
+            geometry.append(transforms.Pad(spec.border))
         if train and spec.pad:
             geometry.append(transforms.RandomCrop(spec.size, padding=spec.pad))
     if train and spec.flip:

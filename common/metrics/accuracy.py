@@ -1,8 +1,7 @@
-"""Top-1 accuracy, count-weighted running means, and scoring with one head per task."""
+"""Top-1 accuracy and count-weighted running means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,24 +49,3 @@ class RunningMean:
         """Go on from a saved sum and count."""
         self._sum = state["sum"].to(self._sum.device).clone()
         self.count = state["count"]
-
-
-def count_correct_per_head(
-    logits: Mapping[str, Tensor], target: Tensor, tasks: Sequence[str]
-) -> dict[str, tuple[Tensor, int]]:
-    """Score every sample with the head of its own task.
-
-    Args:
-        logits: head name -> (B, outputs of that head), every head over the whole batch.
-        target: (B,) label inside the sample's own task.
-        tasks: head name of each sample.
-
-    Returns:
-        Head name -> (number correct, number of samples), for the heads that occur, in the order of `logits`.
-    """
-    scores = {}
-    for head, head_logits in logits.items():
-        own = [index for index, task in enumerate(tasks) if task == head]
-        if own:
-            scores[head] = (count_correct(head_logits[own], target[own]), len(own))
-    return scores

@@ -10,9 +10,14 @@ import sys
 import pytest
 import torch
 
-from classification.class_incremental.main import get_config, main
+from classification.class_incremental.main import build_protocol, get_config, main
+from classification.class_incremental.options import ClassIncrementalOptions, SelfSupervisedOptions
+from classification.vdfd.data import SplitImages
+from common.data.transforms import TRANSFORMS, BatchTransform
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
+from common.training.options import as_dict
+from common.training.seeding import seed_everything
 from tests.helpers import REPOSITORY
 
 pytestmark = pytest.mark.smoke
@@ -60,7 +65,37 @@ def test_defaults_are_the_originals():
     assert switched.no_class_remap and switched.incremental_class
 
 
-@pytest.mark.parametrize("flags", [["--resume_first"], ["--force_out_dim", "0"], ["--tempe", "1"]], ids=" ".join)
+def test_the_program_with_rotation_labels_trains_with_them_by_default():
+    config, changed = get_config([], SelfSupervisedOptions)
+    assert (config.agent_type, config.agent_name, config.gpuid, changed) == ("vdfd_ssl_la", "VDFDLA", [1], {})
+    assert build_protocol(config).setting([50, 10]).copies == 4
+    plain, _ = get_config([])
+    differing = [name for name, value in as_dict(plain).items() if value != as_dict(config)[name]]
+    assert differing == ["gpuid", "agent_type"]
+
+
+def test_the_alias_of_the_program_with_rotation_labels_has_its_defaults():
+    result = subprocess.run(
+        [sys.executable, "main_classinc_ssl.py", "--help"],
+        cwd=FOLDER,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "default: vdfd_ssl_la" in " ".join(result.stdout.split())
+
+
+def test_an_agent_without_temperature_refuses_one():
+    flags = ["--agent_type", "vdfd_ssl", "--agent_name", "VDFD"]
+    assert get_config(flags)[0].temp == get_config([*flags, "--temp", "1"])[0].temp == 1.0
+    with pytest.raises(UserError, match="--temp 0.5"):
+        get_config([*flags, "--temp", "0.5"])
+
+
+@pytest.mark.parametrize(
+    "flags", [["--resume_first"], ["--force_out_dim", "0"], ["--tempe", "1"], ["--temp", "0"]], ids=" ".join
+)
 def test_flags_that_cannot_work_are_refused(flags):
     with pytest.raises(UserError, match=flags[0]):
         get_config(flags)
@@ -78,13 +113,27 @@ def test_values_of_a_row(scripts, row):
     )
     _, program, *flags = result.stdout.split()
     assert program == ("main_classinc_ssl.py" if scripts == "scripts_ssl" else "main_classinc.py")
-    config, changed = get_config(flags)
+    config, changed = get_config(flags, SelfSupervisedOptions if scripts == "scripts_ssl" else ClassIncrementalOptions)
+    assert as_dict(config) == as_dict(get_config(flags)[0])  # a row names everything in which the defaults differ
     agent, dataset, outputs, split, decay, head_lr, reg_coef = ROWS[scripts, row]
     expected = SHARED | {
         "agent_type": agent, "dataset": dataset, "force_out_dim": outputs, "first_split_size": split,
         "other_split_size": split, "model_weight_decay": decay, "head_lr": head_lr, "reg_coef": reg_coef,
     }  # fmt: skip
     assert {name: getattr(config, name) for name in expected} == expected and changed == {}
+
+
+def test_mnist_is_padded_to_32_pixels_in_this_setting():
+    spec = build_protocol(get_config([])[0]).transforms["MNIST"]
+    assert (spec.mean, spec.std, spec.size, spec.flip) == ((0.1,), (0.2752,), 32, False)
+    assert spec.border == 2 and spec.border + spec.pad == 4  # 28 pixels; crops of the image padded by 4
+    assert TRANSFORMS["MNIST"].size == 28
+
+
+def test_a_network_that_does_not_take_the_images_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="32x32 images with 1 channels") as refused:
+        run_tiny(tmp_path, "--dataset", "MNIST", "--smoke")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_head_that_is_too_small_is_refused(tmp_path):
@@ -108,14 +157,21 @@ def test_one_step_at_a_time_ends_where_the_unbroken_run_ends(flags, tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_rows_of_other_tasks_do_not_move(whole):
-    """The labels trick: classes of later tasks, and of earlier ones, get no gradient, no decay and fresh moments."""
-    state = learner_state(whole)
-    torch.manual_seed(0)
-    head = state["model"]["last.All.weight"]
-    untouched = head[6:]  # three tasks of two classes were learned
-    assert untouched.abs().max() <= 1 / 16**0.5  # still inside the range of the default initialisation
-    assert head[:6].abs().max() != untouched.abs().max()
+def test_rows_of_other_tasks_do_not_move(whole, tmp_path):
+    """The labels trick: classes of earlier tasks, and of later ones, get no gradient, no decay and fresh moments."""
+    run_tiny(tmp_path / "one", "--max_tasks", "1")
+    run_tiny(tmp_path / "seen", "--agent_type", "vdfd", "--agent_name", "VDFD")
+    heads = {path.name: head_rows(path) for path in (whole, tmp_path / "one", tmp_path / "seen")}
+    after_one, after_three = heads["one"], heads[whole.name]
+    assert torch.equal(after_one[:2], after_three[:2])  # learned in the first of three tasks of two classes
+    assert torch.equal(after_one[6:], after_three[6:])  # never learned
+    assert not torch.equal(after_one[2:6], after_three[2:6])
+    assert not torch.equal(after_one[:2], heads["seen"][:2])  # a cross-entropy over all seen classes moves them
+
+
+def head_rows(folder) -> torch.Tensor:
+    """Final classifier rows of a run."""
+    return learner_state(folder)["model"]["last.All.weight"]
 
 
 def test_the_record_counts_over_all_seen_classes(whole):
@@ -123,6 +179,32 @@ def test_the_record_counts_over_all_seen_classes(whole):
     metrics = record["metrics"]
     assert len(metrics["avg_history"]) == 3 and metrics["test_images"] == [100, 100, 100]
     assert metrics["avg"] == pytest.approx(sum(metrics["accuracy_matrix"][-1]) / 3)
+
+
+@pytest.mark.parametrize("flags", [[], ["--rand_split"], ["--rand_split_order"]], ids=" ".join)
+def test_a_label_is_its_class_place_among_the_learned_ones(flags, tmp_path):
+    """D16: whatever the order, the task's labels are the columns that the task may use."""
+    config, _ = get_config([*TINY, *flags])
+    seed_everything(3)
+    data = SplitImages(config, torch.device("cpu"), remap_labels=False)
+    learned = [label for task in data.describe()["tasks"] for label in task]
+    assert (learned == sorted(learned)) == (not flags)
+    setting = build_protocol(config).setting(data.sizes)
+    for task in (1, 2, 3):
+        columns = setting.view(task).loss_columns
+        images, target = next(iter(data.test_loader(task)))
+        assert set(target.tolist()) <= set(range(columns.start, columns.stop))
+        own = BatchTransform(data.spec, train=False)(data.test_set.images)
+        for image, column in zip(images, target, strict=True):
+            (place,) = (own == image).flatten(1).all(dim=1).nonzero()[:, 0][:1]
+            assert data.test_set.labels[place] == learned[column]
+
+
+@pytest.mark.parametrize("flags", [["--rand_split"], ["--rand_split_order"], ["--rand_split", *SSL]], ids=" ".join)
+def test_other_orders_of_the_classes_run(flags, tmp_path):
+    metrics = run_tiny(tmp_path, *flags, "--seed", "3")["runs"][0]
+    assert metrics["tasks_done"] == 3
+    assert metrics["accuracy_matrix"][0][0] > 0  # two classes; labels that are no columns of theirs would score 0
 
 
 @pytest.mark.parametrize(
@@ -147,10 +229,26 @@ def test_a_flag_changes_the_run(flags, whole, tmp_path):
     assert any(one[key].shape != other[key].shape or not torch.equal(one[key], other[key]) for key in one)
 
 
+def test_regularised_heads_move_the_rows_of_old_classes(equal_draws, tmp_path):
+    """One head for all classes is in the optimiser as a whole; without the penalty its old rows rest."""
+    run_tiny(tmp_path / "without")
+    run_tiny(tmp_path / "with", "--with_head")
+    one, other = head_rows(tmp_path / "without"), head_rows(tmp_path / "with")
+    assert (one[:4] - other[:4]).abs().max() > 1e-4 and torch.equal(one[6:], other[6:])
+
+
+def test_initial_weights_from_a_file(whole, tmp_path):
+    weights = learner_state(whole)["model"]
+    torch.save(weights, tmp_path / "weights.pth")
+    still = ["--max_tasks", "1", "--model_lr", "0", "--head_lr", "0"]
+    run_tiny(tmp_path / "loaded", *still, "--model_weights", str(tmp_path / "weights.pth"))
+    loaded = learner_state(tmp_path / "loaded")["model"]
+    names = [name for name in weights if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(weights[name], loaded[name]) for name in names)
+
+
 def test_as_released_only_the_last_stored_task_is_regularised(whole, tmp_path):
     """In the third task the released code ignores the first one: its stored factors have no influence."""
-    from classification.class_incremental.main import build_protocol
-    from classification.vdfd.data import SplitImages
     from classification.vdfd.experiment import build_learner, build_model
     from common.training.run import Run
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from classification.class_incremental import main as class_incremental
+from classification.task_incremental import main_swin as swin
 from classification.task_incremental.main import get_config, summarise
+from classification.vdfd.experiment import sum_up
 from common.metrics.continual import AccuracyMatrix
 from common.training.errors import UserError
 
@@ -85,6 +88,45 @@ def test_flags_that_cannot_work_are_refused(flags, expected):
     with pytest.raises(UserError, match=expected) as refused:
         get_config(flags)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("--max_tasks", ["0"]),
+        ("--max_tasks", ["-1"]),
+        ("--singular", ["0"]),
+        ("--repeat", ["0"]),
+        ("--schedule", ["0"]),
+        ("--schedule", ["-1"]),
+        ("--schedule", ["-1", "5"]),
+        ("--momentum", ["-1"]),
+        ("--model_lr", ["-1e-3"]),
+        ("--epsilons", ["nan"]),
+        ("--workers", ["-1"]),
+        ("--batch_size", ["0"]),
+        ("--images_per_class", ["0"]),
+        ("--reg_coef", ["10", "10.0"]),
+    ],
+)
+@pytest.mark.parametrize("program", [get_config, swin.get_config, class_incremental.get_config])
+def test_numbers_that_no_run_could_use_are_refused(program, flag, values):
+    with pytest.raises(UserError, match=flag) as refused:
+        program([flag, *values])
+    assert "\n" not in str(refused.value)
+
+
+def test_each_coefficient_has_a_mean_of_its_own(tmp_path, capsys):
+    repetitions = {5.0: [{"acc": 10.0}, {"acc": 30.0}], 0.5: [{"acc": 1.0}, {"acc": 1.0}]}
+    total = sum_up(repetitions, ("acc",), tmp_path)
+    assert "acc" not in total and len(total["runs"]) == 4
+    assert {key: (one["acc"], one["acc_std"]) for key, one in total["reg_coef"].items()} == {
+        "5": (20.0, 10.0),
+        "0.5": (1.0, 0.0),
+    }
+    assert capsys.readouterr().out.splitlines() == ["reg_coef 5: ACC 20.00 +- 10.00", "reg_coef 0.5: ACC 1.00 +- 0.00"]
+    single = sum_up({5.0: repetitions[5.0]}, ("acc",), tmp_path)
+    assert (single["acc"], single["acc_std"]) == (20.0, 10.0)
 
 
 def test_summary_by_hand():

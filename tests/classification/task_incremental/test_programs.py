@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from classification.task_incremental.main import main
+from classification.task_incremental.main import get_config, main
+from classification.vdfd.data import SplitImages
 from common.training.checkpoint import read_newest_checkpoint
 from common.training.errors import RunStopped, UserError
 from tests.helpers import REPOSITORY, assert_same_run, wait_for_saves
@@ -116,10 +118,28 @@ def test_the_record_says_what_was_run(unbroken):
     assert str(REPOSITORY.parent) not in json.dumps({key: record[key] for key in ("data", "hardware", "versions")})
 
 
-def test_loading_path_does_not_change_the_protocol(tmp_path):
-    """The same rows through torch's DataLoader: other augmentation draws, same counts and shapes."""
-    summary = main(arguments(tmp_path / "stream", "--loader", "dataloader", "--max_tasks", "1"))
-    assert 0 <= summary["acc"] <= 100
+def test_loading_path_does_not_change_the_protocol(unbroken, tmp_path):
+    """The same rows through torch's DataLoader: other augmentation draws, same steps, same images in every test."""
+    main(arguments(tmp_path, "--loader", "dataloader"))
+    one, other = (json.loads((folder / "record.json").read_text()) for folder in (unbroken, tmp_path))
+    assert other["steps"] == one["steps"] == 2 * 2 * 6  # tasks, epochs, batches of 8 out of 48 images
+    assert {key: other["data"][key] for key in ("train_images", "test_images", "tasks")} == {
+        key: one["data"][key] for key in ("train_images", "test_images", "tasks")
+    }
+    logged = [points_of(folder) for folder in (unbroken, tmp_path)]
+    assert logged[0] == logged[1]
+    for path in ("device", "dataloader"):
+        config, _ = get_config(arguments(tmp_path, "--loader", path))
+        data = SplitImages(config, torch.device("cpu"), remap_labels=True)
+        batches = [target for _, target in data.test_loader(2)]
+        assert [len(target) for target in batches] == [8] * 12 + [4]
+        assert torch.cat(batches).bincount().tolist() == [50, 50]
+
+
+def points_of(folder: Path) -> list[tuple]:
+    """Where and under which names a run has written its series."""
+    points = [json.loads(line) for line in (folder / "series.jsonl").read_text().splitlines()]
+    return [(point["name"], point["step"], point["task"], point["epoch"]) for point in points]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +150,6 @@ def test_loading_path_does_not_change_the_protocol(tmp_path):
         ["--train_aug"],
         ["--reset_model_opt"],
         ["--rand_split"],
-        ["--with_head"],
         ["--singular", "2"],
         ["--reg_coef", "100"],
         ["--compat", "paper"],
@@ -146,6 +165,17 @@ def test_a_flag_changes_the_run(flags, unbroken, tmp_path):
     main(arguments(tmp_path / "other", *flags))
     one, other = (final_state(folder)["parts"]["learner"]["model"] for folder in (unbroken, tmp_path / "other"))
     assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_regularised_heads_change_nothing_unless_the_optimiser_keeps_them(equal_draws, tmp_path):
+    """O12: old heads are frozen, and old outputs do not depend on the new one."""
+    for kept in ([], ["--reset_model_opt"]):
+        folders = [tmp_path / "-".join([*kept, name]) for name in ("without", "with")]
+        main(arguments(folders[0], *kept))
+        main(arguments(folders[1], *kept, "--with_head"))
+        one, other = (final_state(folder)["parts"]["learner"]["model"] for folder in folders)
+        largest = max(float((one[key] - other[key]).abs().max()) for key in one)
+        assert (largest > 1e-4) if kept else (largest < 1e-5)
 
 
 @pytest.mark.parametrize("flags", [["--importance_batch", "1000"], ["--validation_interval", "0"]], ids=" ".join)
@@ -174,9 +204,27 @@ def test_repetitions_and_coefficients_have_folders_of_their_own(tmp_path):
     summary = main(arguments(tmp_path, *flags))
     folders = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("record.json"))
     assert folders == [f"reg_{c}/repeat_{r}" for c in (1, 5) for r in (0, 1)]
-    assert len(summary["runs"]) == 4 and json.loads((tmp_path / "summary.json").read_text())["acc"] == summary["acc"]
+    assert len(summary["runs"]) == 4 and json.loads((tmp_path / "summary.json").read_text()) == summary
+    for coefficient in ("1", "5"):
+        records = [tmp_path / f"reg_{coefficient}" / f"repeat_{r}" / "record.json" for r in (0, 1)]
+        accuracies = [json.loads(path.read_text())["metrics"]["acc"] for path in records]
+        assert summary["reg_coef"][coefficient]["acc"] == pytest.approx(sum(accuracies) / 2)
     first, second = (final_state(tmp_path / "reg_1" / f"repeat_{r}")["parts"]["learner"]["model"] for r in (0, 1))
     assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
+
+
+def test_mnists_short_form_shows_the_sample_in_grey(tmp_path):
+    flags = ["--dataset", "MNIST", "--model_type", "mlp", "--model_name", "MLP", "--smoke", "--gpuid", "-1"]
+    assert main([*flags, "--output_dir", str(tmp_path)])["runs"][0]["tasks_done"] == 2
+
+
+def test_the_processes_of_test_loaders_do_not_add_up(tmp_path):
+    """None is left of a test, however many tasks have been tested."""
+    config, _ = get_config(arguments(tmp_path, "--loader", "dataloader", "--workers", "2"))
+    data, before = SplitImages(config, torch.device("cpu"), remap_labels=True), set(multiprocessing.active_children())
+    for task in (1, 2, 3):
+        assert sum(len(target) for _, target in data.test_loader(task)) == 100
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_initial_weights_from_a_file(tmp_path):

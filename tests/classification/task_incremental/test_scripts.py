@@ -104,6 +104,21 @@ def test_values_of_a_reconstructed_row(row):
     assert {name: getattr(config, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("row", "base"), [("tinyimagenet-25", "tinyimagenet-25"), ("subimagenet-10", "subimagenet-10-resnet50")]
+)
+def test_the_rank_study_changes_the_rank_alone(row, base):
+    (plain,) = commands(base, script="scripts_ssl/vdfd.sh")
+    first, _ = get_config(plain[2:])
+    for rank in range(2, 9):
+        ((_, program, *flags),) = commands(f"{row}-r{rank}", script="scripts_ssl/rank_study.sh")
+        config, changed = get_config(flags)
+        assert program == "main.py" and changed == {} and config.cell == f"vdfd/ti-{row}-r{rank}-ssl"
+        differing = [name for name, value in vars(config).items() if value != getattr(first, name)]
+        assert sorted(differing) == ["cell", "output_dir", "singular"] and config.singular == rank
+    assert len(commands(script="scripts_ssl/rank_study.sh")) == 14
+
+
 def test_values_of_the_swin_row():
     ((_, program, *flags),) = commands("subimagenet-10-swin")
     assert program == "main_swin.py"

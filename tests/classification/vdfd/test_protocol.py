@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from classification.class_incremental.options import ClassIncrementalOptions
 from classification.task_incremental.options import TaskIncrementalOptions
-from classification.vdfd.losses import local_cross_entropy, multi_head_cross_entropy
+from classification.vdfd.losses import local_cross_entropy, own_head_logits
 from classification.vdfd.optimization import LaggedMultiStep, make_optimizer, parameter_groups
 from classification.vdfd.rotation import rotate_four_ways
 from classification.vdfd.setting import ClassIncremental, TaskIncremental
@@ -33,9 +33,17 @@ def test_temperature_divides_the_logits():
 
 
 def test_one_task_per_batch_makes_both_losses_equal():
-    logits, target = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
-    several = multi_head_cross_entropy({"1": torch.randn(5, 3), "2": logits}, target, ["2"] * 5)
-    torch.testing.assert_close(several, local_cross_entropy(logits, target, slice(0, 3)))
+    heads, target = [torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 3)], torch.tensor([0, 1, 2, 1, 0])
+    several = own_head_logits(heads, target + 5)
+    torch.testing.assert_close(F.cross_entropy(several, target + 5), F.cross_entropy(heads[2], target))
+
+
+def test_every_sample_is_scored_by_the_head_of_its_task():
+    right, wrong = torch.eye(2)[[0, 1, 0, 1]], torch.eye(2)[[1, 0, 1, 0]]
+    target = torch.tensor([0, 1, 0, 1]) + torch.tensor([2, 0, 0, 2])  # tasks 2, 1, 1, 2
+    logits = own_head_logits([right, 9 * wrong], target)
+    assert (logits.argmax(dim=1) == target).tolist() == [False, True, True, False]
+    assert logits.isinf().sum(dim=1).tolist() == [2, 2, 2, 2]
 
 
 def test_rotations_stand_next_to_their_image():

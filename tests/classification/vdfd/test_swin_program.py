@@ -9,13 +9,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from classification.task_incremental.main_swin import get_config, main
 from common.backbones import registry
 from common.backbones.swin_vdfd import SwinTransformer
 from common.training import graph
 from common.training.errors import UserError
-from tests.classification.runs import differs, learner_state, run_in_pieces
+from tests.classification.runs import differs, learner_state, model_state, run_in_pieces
 from tests.common.training.operation_recorder import OperationRecorder
 from tests.helpers import REPOSITORY, assert_same_run
 
@@ -124,7 +125,6 @@ def test_learning_rates_restart_with_every_task(unbroken):
         ["--warmup_epochs", "0"],
         ["--singular", "2"],
         ["--precision_matrix", "identity"],
-        ["--with_head"],
         ["--reset_model_opt"],
     ],
     ids=" ".join,
@@ -132,6 +132,16 @@ def test_learning_rates_restart_with_every_task(unbroken):
 def test_a_flag_changes_the_run(flags, unbroken, tmp_path):
     main([*TINY, "--output_dir", str(tmp_path), *flags])
     assert differs(unbroken, tmp_path)
+
+
+@pytest.mark.smoke
+def test_regularised_heads_change_nothing(equal_draws, tmp_path):
+    """O12: old heads are frozen, and old outputs do not depend on the new one."""
+    for name, flags in (("without", []), ("with", ["--with_head"])):
+        main([*TINY, "--output_dir", str(tmp_path / name), *flags])
+    one, other = (model_state(tmp_path / name) for name in ("without", "with"))
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-5)
 
 
 @pytest.mark.smoke

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import random
 
 import numpy as np
@@ -328,3 +329,25 @@ class TestMakeLoader:
         }
         with pytest.raises(UserError, match=message):
             make_loader(sample, targets=sample.labels[given["indices"]], **given)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(True, 2), (False, 0)])
+def test_worker_processes_wait_for_the_next_pass_or_end_with_each(sample, keep, left):
+    before = set(multiprocessing.active_children())
+    loader = make_loader(
+        sample,
+        torch.arange(8),
+        sample.labels[:8],
+        SPEC,
+        train=False,
+        batch_size=4,
+        shuffle=False,
+        device="cpu",
+        seed=0,
+        workers=2,
+        path="dataloader",
+        keep_workers=keep,
+    )
+    passes = [[images for images, _ in loader] for _ in range(2)]
+    assert len(set(multiprocessing.active_children()) - before) == left
+    assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional as tv
@@ -199,3 +200,29 @@ def test_the_sample_is_transformed_as_cifar100():
 def test_a_spec_that_contradicts_itself_is_refused(wrong):
     with pytest.raises(ValueError):
         TransformSpec((0.5,), (0.5,), 32, **wrong)
+
+
+class TestBorder:
+    """28x28 images in a black frame; a crop of the framed image is a crop of the image padded by more."""
+
+    SPEC = TransformSpec((0.1,), (0.2752,), 32, "pad_crop", border=2, pad=2)
+
+    def test_test_images_stand_in_a_black_frame(self):
+        image = torch.randint(1, 256, (1, 1, 28, 28), dtype=torch.uint8)
+        expected = F.pad(image, (2, 2, 2, 2))
+        black = (0 - 0.1) / 0.2752
+        out = BatchTransform(self.SPEC, train=False)(image)
+        assert out[0, 0, 0, 0].item() == pytest.approx(black) and out.shape[2:] == (32, 32)
+        restored = (out * 0.2752 + 0.1) * 255
+        torch.testing.assert_close(restored, expected.float(), rtol=0, atol=1e-3)
+        pil = image_pipeline(self.SPEC, train=False)(Image.fromarray(image[0, 0].numpy()))
+        assert torch.equal(pil, out[0])
+
+    @pytest.mark.parametrize(("top", "left"), [(0, 0), (4, 3)])
+    def test_training_images_are_crops_of_the_image_padded_by_four(self, top, left):
+        image = torch.randint(0, 256, (1, 1, 28, 28), dtype=torch.uint8)
+        out = train_transform_at(self.SPEC, image, top, left, flip=False)
+        crop = F.pad(image, (4, 4, 4, 4))[:, :, top : top + 32, left : left + 32]
+        assert torch.equal(out, BatchTransform(self.SPEC, train=False).normalise(crop))
+        with pytest.raises(ValueError, match="offsets reach"):
+            train_transform_at(self.SPEC, image, 5, 0, flip=False)

@@ -7,7 +7,7 @@ import io
 import pytest
 import torch
 
-from common.metrics.accuracy import RunningMean, accuracy_percent, count_correct, count_correct_per_head
+from common.metrics.accuracy import RunningMean, accuracy_percent, count_correct
 
 pytestmark = pytest.mark.unit
 
@@ -73,11 +73,3 @@ def test_a_mean_goes_on_from_its_state() -> None:
     again.add(torch.tensor(5.0), 1)
     assert again.value() == 2.0
     assert state["sum"].item() == 3.0  # nor does it change by being loaded
-
-
-def test_every_sample_is_scored_by_the_head_of_its_task() -> None:
-    right, wrong = torch.eye(2)[[0, 1, 0, 1]], torch.eye(2)[[1, 0, 1, 0]]
-    target = torch.tensor([0, 1, 0, 1])
-    scores = count_correct_per_head({"1": right, "2": wrong, "3": right}, target, ["2", "1", "1", "2"])
-    assert list(scores) == ["1", "2"]  # head 3 has no samples
-    assert [(correct.item(), count) for correct, count in scores.values()] == [(2, 2), (0, 2)]
