@@ -202,6 +202,7 @@ def test_a_spec_that_contradicts_itself_is_refused(wrong):
         TransformSpec((0.5,), (0.5,), 32, **wrong)
 
 
+@pytest.mark.unit
 class TestBorder:
     """28x28 images in a black frame; a crop of the framed image is a crop of the image padded by more."""
 
