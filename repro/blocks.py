@@ -17,6 +17,7 @@ from repro.claim import judge_paper
 from repro.claim_sheets import claims_sheet
 from repro.discrepancy import read_register, register_sheet
 from repro.formats import render
+from repro.logs import compare_paper
 from repro.pictures import FOLDERS, find_pictures
 from repro.registry import Cell, Subproject, select_cells, select_papers
 from repro.speed import FOLDER, read_paper, speed_sheets
@@ -103,6 +104,12 @@ def speed_block(words: Sequence[str], folder: Path, repository: Repository) -> t
     return render(speed_sheets(measurements), "md", folder), []
 
 
+def logs_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
+    """Kept runs beside the authors' released logs; words: PAPER."""
+    _, sheets, warnings = compare_paper(repository.paper(words), repository.root)
+    return render(sheets, "md", folder), warnings
+
+
 def pictures_block(words: Sequence[str], folder: Path, repository: Repository) -> tuple[str, list[str]]:
     """Kept pictures of every cell, from its first record that has some; words: PAPER [CELL PATTERN...]."""
     subproject = repository.paper(words)
@@ -133,4 +140,5 @@ BLOCKS: dict[str, Block] = {
     "papers": papers_block,
     "speed": speed_block,
     "pictures": pictures_block,
+    "logs": logs_block,
 }

@@ -121,6 +121,14 @@ def test_one_learning_rate_off_is_named_and_exits_with_1(released, call):
     assert "not the experiment of the released log" in out
 
 
+def test_a_readme_shows_kept_runs_beside_the_log(released, call):
+    path = released.write("README.md", "<!-- repro:logs toy -->\n<!-- /repro:logs -->\n")
+    assert call("readme")[0] == 0 and "the authors' log in short" in path.read_text()
+    released.plant(folder="results/toy/kept")
+    assert call("readme", "--check")[0] == 1
+    assert call("readme")[0] == 0 and "what must agree; 24 of 24 epochs" in path.read_text()
+
+
 def test_decimal_rounding_is_no_disagreement(released, call):
     points = planted_points(change=lambda t, e, c, v: v * (1 + 1e-13) if c == "lr_head" else v)
     sections(call, "--run", released.plant(points))
