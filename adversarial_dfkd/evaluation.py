@@ -50,17 +50,18 @@ class TestImages:
     def score(self, network: nn.Module) -> Score:
         """Test a network, which is left in evaluation mode."""
         network.eval()
-        correct, losses = [], []
+        found, sizes = [], []
         with torch.no_grad():
             pairs = zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
             for images, labels in pairs:
                 logits = self._logits(network, images)
-                losses.append(torch.stack([F.cross_entropy(logits, labels), logits.new_tensor(len(labels))]))
-                correct.append((logits.argmax(dim=1) == labels).sum())
+                correct = (logits.argmax(dim=1) == labels).sum()
+                found.append(torch.stack([F.cross_entropy(logits, labels).double(), correct.double()]))
+                sizes.append(len(labels))
         count = len(self.labels)
-        values = torch.stack(losses).double().tolist()  # why here: the device is waited for once per test
-        exact = int(torch.stack(correct).sum()) / count
-        total = sum(mean * size for mean, size in values)
+        values = torch.stack(found).tolist()  # why here: the device is waited for once per test
+        exact = sum(correct for _, correct in values) / count
+        total = sum(mean * size for (mean, _), size in zip(values, sizes, strict=True))
         printed = sum(mean for mean, _ in values) / count
         return Score(round(exact, DECIMALS), exact, total / count, printed)
 

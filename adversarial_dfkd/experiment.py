@@ -104,7 +104,8 @@ class Experiment:
             test_tensor(config.dataset, self.images.images, config.image_side, config.normalisation).to(self.device),
             self.images.labels.to(self.device), FACTS[config.dataset].test_batch or config.batch_size, self.precision,
         )  # fmt: skip
-        with torch.random.fork_rng():  # why: the draws below then do not depend on the teacher's network
+        own = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=own):  # why: the draws below then do not depend on the teacher's network
             teacher, self.about = self._teacher()
         self.training = self._training(teacher)
 

@@ -50,8 +50,14 @@ def smoothness_loss(images: Tensor, kernel: Tensor) -> Tensor:
         kernel: of `smoothing_kernel`, on the same device.
     """
     pad = kernel.shape[-1] // 2
-    smoothed = F.conv2d(F.pad(images, (pad,) * 4, mode="reflect"), kernel.to(images.dtype), groups=images.shape[1])
+    smoothed = F.conv2d(mirrored(mirrored(images, pad, -1), pad, -2), kernel.to(images.dtype), groups=images.shape[1])
     return F.mse_loss(images, smoothed)
+
+
+def mirrored(x: Tensor, pad: int, dim: int) -> Tensor:
+    """`F.pad(mode="reflect")` along one axis; why not that: on CUDA it adds up its gradient in varying order."""
+    size = x.shape[dim]
+    return torch.cat([x.narrow(dim, 1, pad).flip(dim), x, x.narrow(dim, size - 1 - pad, pad).flip(dim)], dim)
 
 
 def batch_norm_divergence(x: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:

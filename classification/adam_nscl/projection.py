@@ -68,9 +68,10 @@ def null_space_basis(moment: Tensor, threshold: float) -> Tensor:
     Returns:
         (n, k) orthonormal columns, 1 <= k <= n.
     """
-    # why not eigh: around zero it returns negative eigenvalues, and a multiple of those keeps nothing
-    _, eigenvalues, directions = torch.linalg.svd(moment)
-    return directions[eigenvalues <= threshold * eigenvalues[-1]].T
+    # why not eigh: around zero it returns negative eigenvalues, and a multiple of those keeps nothing.
+    # why on the CPU: which null directions are kept hangs on rounding, and CUDA's decomposition is another one
+    _, eigenvalues, directions = torch.linalg.svd(moment.cpu())
+    return directions[eigenvalues <= threshold * eigenvalues[-1]].T.to(moment.device)
 
 
 def projection_onto(basis: Tensor) -> Tensor:

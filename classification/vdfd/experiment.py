@@ -159,6 +159,8 @@ def check_images_fit(model: Backbone, data: SplitImages, config: Any) -> None:
     try:
         with evaluating(model):
             model.embed(torch.zeros(1, *shape, device=next(model.parameters()).device))
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except RuntimeError as error:
         raise UserError(
             f"--model_name {config.model_name} does not take the {shape[1]}x{shape[2]} images with {shape[0]} channels "

@@ -115,8 +115,9 @@ class MethodOptions(RunOptions):
     """training images per class (a sub-sampled run); default: all"""
     validation_interval: int = machine_option(1)
     """epochs between two tests on the current task, for the log; 0: never. Training does not depend on it"""
-    importance_batch: int = machine_option(128)
-    """images per pass when importance is computed; the result does not depend on it"""
+    importance_batch: int | None = machine_option(None)
+    """images per pass when importance is computed; the result does not depend on it. Default: 128 of up to 64 pixels a
+    side, of larger ones --batch_size (a pass holds the gradients by the outputs of all layers)"""
     loader: Literal["auto", "device", "dataloader"] = "auto"
     """images kept on the device, or torch's DataLoader; auto: by the size of the data set"""
     eager: bool = machine_option(False)
@@ -127,7 +128,7 @@ NOT_NEGATIVE = (
     "model_lr", "head_lr", "hypermodel_lr", "momentum", "model_weight_decay", "head_weight_decay",
     "hypermodel_weight_decay", "epsilons", "workers", "validation_interval",
 )  # fmt: skip
-AT_LEAST_ONE = ("batch_size", "singular", "repeat", "max_tasks", "images_per_class")
+AT_LEAST_ONE = ("batch_size", "singular", "repeat", "max_tasks", "images_per_class", "importance_batch")
 
 
 def check_options(config: Any) -> None:

@@ -31,6 +31,9 @@ from common.continual.regulariser import (
 from common.continual.summary import ROW_MEANS
 from common.training.journal import progress_bar
 
+SMALL_SIDE, SMALL_IMAGES = 64, 128
+"""Images that the importance is measured on at once, up to this many pixels a side."""
+
 
 @dataclass
 class RegularisedTasks:
@@ -154,6 +157,7 @@ class VDFD(FineTuning):
     def finish_task(self) -> None:
         """Measure the importance, compress it, and store it with the functional's value."""
         self.model.eval()
+        self.step_graph.reset()  # its memory is needed here
         importance = self.measure_importance()
         shapes = self.memory.shapes()
         factors = {}
@@ -203,7 +207,9 @@ class VDFD(FineTuning):
         for batch, _ in loader:
             images.append(batch)
             weights.append(batch.new_full((len(batch),), 1 / (total_batches * len(batch))))
-            if sum(map(len, images)) >= self.config.importance_batch or self.loader.position == total_batches:
+            # why by size: the gradients of a class by all outputs of all layers lie in memory at once
+            together = self.config.importance_batch or (SMALL_IMAGES if batch.shape[-1] <= SMALL_SIDE else len(batch))
+            if sum(map(len, images)) >= together or self.loader.position == total_batches:
                 yield torch.cat(images), torch.cat(weights)
                 images, weights = [], []
 

@@ -65,6 +65,7 @@ def output_gradients(
                     result[name][index] = _conv_row_gradients(gradient, tap.window_sums, module)
                 for name, gradient in zip(plain, gradients[len(convolutions) :], strict=True):
                     result[name][index] = summary.of(gradient)
+                del gradients  # why: they would lie beside those of the next class
     finally:
         for name, parameter in parameters.items():
             parameter.requires_grad_(wanted_before[name])

@@ -67,10 +67,14 @@ class GCN(nn.Module):
         return features + prototypes if self.residual else features
 
     def reset(self) -> None:
-        """Draw both layers anew with their default initialisation (at the start of every task but the first)."""
+        """Draw both layers anew with their default initialisation (at the start of every task but the first).
+
+        On the CPU, so that runs on CPU and GPU draw the same numbers.
+        """
         # rng: layer 1 before layer 2, weight before bias
-        self.gcn_layer1.linear.reset_parameters()
-        self.gcn_layer2.linear.reset_parameters()
+        for layer in (self.gcn_layer1.linear, self.gcn_layer2.linear):
+            drawn = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            layer.load_state_dict(drawn.state_dict())
 
 
 def bottleneck_gcn(features: int) -> GCN:

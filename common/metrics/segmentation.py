@@ -56,9 +56,9 @@ class SegmentationConfusion:
         """Count a batch of (B, H, W) integer maps; predictions lie in 0 ... classes - 1."""
         truth = truth.long()
         valid = (truth >= 0) & (truth < self.classes)
-        # why: invalid pixels go to one more bin, because a mask of them would make the device wait
-        pairs = torch.where(valid, self.classes * truth + predictions.long(), self.classes**2)
-        counts = torch.bincount(pairs.flatten(), minlength=self.classes**2 + 1)
+        # why: invalid pixels go to one more bin, because a mask of them would make the host wait, as bincount does
+        pairs = torch.where(valid, self.classes * truth + predictions.long(), self.classes**2).flatten()
+        counts = pairs.new_zeros(self.classes**2 + 1).scatter_add_(0, pairs, torch.ones_like(pairs))
         self.matrix += counts[:-1].view(self.classes, self.classes)
         self.images += len(truth)
 

@@ -14,7 +14,7 @@ from common.training.errors import UserError
 
 
 def choose_device(gpu_ids: list[int], flag: str = "--gpuid") -> tuple[torch.device, str | None]:
-    """The device that the originals' `--gpuid` asks for.
+    """The device that the originals' `--gpuid` asks for; a CUDA device becomes the current one.
 
     Args:
         gpu_ids: one CUDA device number; negative means the CPU.
@@ -35,6 +35,7 @@ def choose_device(gpu_ids: list[int], flag: str = "--gpuid") -> tuple[torch.devi
         return torch.device("cpu"), f"{flag} {index}: no CUDA device on this machine, running on the CPU"
     if index >= torch.cuda.device_count():
         raise UserError(f"{flag} {index}: this machine has CUDA devices 0 to {torch.cuda.device_count() - 1}")
+    torch.cuda.set_device(index)  # why: pinned memory and generator states are those of the current device
     return torch.device("cuda", index), None
 
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from common.training.errors import UserError
+
 WARM_UP = 3
 """Batches that are trained on eagerly before the capture, so that libraries choose and allocate what they need."""
 RATE = "rate"
@@ -85,7 +87,6 @@ class StepGraph:
         self._step, self._guard, self._generators, self._note = step, guard, tuple(generators), note
         self._backend = backend_for(device)
         self._captured: Captured | None = None
-        self._failed = False
         self.reset()
 
     @property
@@ -105,7 +106,7 @@ class StepGraph:
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         """One step. The outputs of a replay are overwritten by the next one: read or copy them before."""
-        if not self.enabled or self._failed:
+        if not self.enabled:
             return self._step(*inputs)
         layout, guarded = tuple((tensor.shape, tensor.dtype) for tensor in inputs), self._guard()
         other = layout != self._layout and len(inputs[0]) >= self._rows
@@ -124,7 +125,13 @@ class StepGraph:
         return self._captured.replay()
 
     def _capture(self, inputs: Sequence[Tensor]) -> None:
-        """Capture on buffers of its own, or give up for good; a capture executes nothing, so nothing is lost."""
+        """Capture on buffers of its own.
+
+        why no eager step instead: after a failed capture torch's generators and memory pools stay in capturing mode.
+
+        Raises:
+            UserError: if the step does what cannot be captured.
+        """
         self._inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]  # keeps a channels-last layout
         try:
             self._captured = self._backend.capture(self._step, self._inputs, self._generators)
@@ -132,8 +139,10 @@ class StepGraph:
                 self._note(f"training step with {self._rows} rows captured as a CUDA graph")
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self._note(f"warning: the training step cannot be captured ({reason}); steps stay eager")
-            self._failed = True
+            raise UserError(
+                f"the training step cannot be captured as a CUDA graph ({reason}); the same command with --eager goes "
+                "on without a graph"
+            ) from error
 
 
 class CudaBackend:

@@ -37,14 +37,16 @@ class GlobalGenerators:
     """The global generators as one object with a state dict that `torch.load(weights_only=True)` accepts."""
 
     def state_dict(self) -> dict[str, Any]:
-        """States of Python's, NumPy's, torch's CPU and torch's CUDA generators."""
+        """States of Python's, NumPy's, torch's CPU and torch's CUDA generators; "own" is the current device's."""
         name, keys, position, has_gauss, cached_gaussian = np.random.get_state()
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        has_cuda = torch.cuda.is_initialized()
+        devices = range(torch.cuda.device_count()) if has_cuda else ()
         return {
             "python": random.getstate(),
             "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached_gaussian],
             "torch": torch.get_rng_state(),
             "cuda": [torch.cuda.get_rng_state(device) for device in devices],
+            "own": torch.cuda.get_rng_state() if has_cuda else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -56,3 +58,5 @@ class GlobalGenerators:
         torch.set_rng_state(state["torch"].cpu())
         for device, device_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(device_state.cpu(), device)
+        if state.get("own") is not None and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(state["own"].cpu())  # the run may have been on a device of another number

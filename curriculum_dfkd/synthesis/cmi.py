@@ -150,7 +150,7 @@ class ContrastiveInversion(Synthesiser):
             terms["cr"] = contrast.loss
             loss = weighted_sum(self.weights, terms)
             self._keep_best(loss.detach(), made.detach(), torch.cat([local_features, wide_features], dim=1).detach())
-            optimizers = [self.optimizer, self.head_optimizer]
+            optimizers = [self.optimizer, self.head_optimizer] if self.weights["cr"] != 0 else [self.optimizer]
             for optimizer in optimizers:
                 optimizer.zero_grad()
             networks.precision.backward(loss, optimizers)

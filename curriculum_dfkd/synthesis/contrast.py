@@ -67,6 +67,11 @@ class Views(NamedTuple):
     local: Places
 
 
+def to_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device, without waiting for what the device still has to do."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
+
+
 def draw_views(count: int, size: int, device: torch.device) -> Views:
     """Random views for `count` images: padded crop and resized crop, each mirrored with probability 1/2.
 
@@ -75,7 +80,7 @@ def draw_views(count: int, size: int, device: torch.device) -> Views:
     left, top = torch.randint(0, 2 * PADDING + 1, (2, count))
     wide = crop_places(left, top, torch.rand(count) < 0.5, size)
     local = box_places(draw_boxes(count, size), torch.rand(count) < 0.5, size)
-    return Views(*(Places(*(part.to(device) for part in places)) for places in (wide, local)))
+    return Views(*(Places(*(to_device(part, device) for part in places)) for places in (wide, local)))
 
 
 def draw_boxes(count: int, size: int) -> Tensor:
@@ -141,12 +146,13 @@ class FeatureBank:
 
     def read(self, indices: Tensor) -> Tensor:
         """(n, width) rows."""
-        return self.rows[indices.to(self.rows.device)]
+        return self.rows[to_device(indices, self.rows.device)]
 
     def state_dict(self) -> dict[str, Any]:
         """Rows in use, pointer and count."""
         used = min(self.additions, len(self.rows))
-        return {"rows": self.rows[:used], "pointer": self.pointer, "additions": self.additions}
+        # why clone: of a view, torch.save writes the whole bank
+        return {"rows": self.rows[:used].clone(), "pointer": self.pointer, "additions": self.additions}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""

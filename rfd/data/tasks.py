@@ -103,9 +103,12 @@ class TaskImages:
             "batch_size": self.batch_size, "shuffle": train, "device": self.device, "seed": seed,
             "memory_format": self._layout, "drop_last": train,
         }  # fmt: skip
+        keep_workers = train  # why: test loaders of all tasks are kept, and so would be their processes
         batch_transform, pipeline = RECIPES[self.recipe]
         train = train and self.augment
         if images.is_lazy or self.spec.kind == "resized_crop":
             files = pipeline(self.spec, train)
-            return StreamLoader(images, indices, targets, files, workers=self.workers, **common)
+            return StreamLoader(
+                images, indices, targets, files, workers=self.workers, keep_workers=keep_workers, **common
+            )
         return DeviceLoader(images.images[indices], targets, batch_transform(self.spec, train), **common)

@@ -19,13 +19,18 @@ STATUS = Path("/proc/self/status")
 
 
 @pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A machine that seems to have two; the numbers of those that were made the current one."""
+    current: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
 
 
-def test_a_negative_number_means_the_cpu_even_beside_a_gpu(two_gpus: None) -> None:
+def test_a_negative_number_means_the_cpu_even_beside_a_gpu(two_gpus: list[int]) -> None:
     assert choose_device([-1]) == (CPU, None)
+    assert two_gpus == []
 
 
 def test_without_cuda_the_cpu_is_used_and_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,16 +42,17 @@ def test_without_cuda_the_cpu_is_used_and_the_user_is_told(monkeypatch: pytest.M
     assert "CPU" in notice
 
 
-def test_a_gpu_is_used_by_its_number(two_gpus: None) -> None:
+def test_a_gpu_is_used_by_its_number_and_becomes_the_current_one(two_gpus: list[int]) -> None:
     assert choose_device([1]) == (torch.device("cuda", 1), None)
+    assert two_gpus == [1]
 
 
-def test_a_number_that_the_machine_lacks_is_refused(two_gpus: None) -> None:
+def test_a_number_that_the_machine_lacks_is_refused(two_gpus: list[int]) -> None:
     with pytest.raises(UserError, match="--gpuid 2.* 0 to 1"):
         choose_device([2])
 
 
-def test_messages_name_the_programs_own_flag(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_name_the_programs_own_flag(two_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="^--gpu 2: this machine has CUDA devices 0 to 1"):
         choose_device([2], "--gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

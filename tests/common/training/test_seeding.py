@@ -93,6 +93,24 @@ def test_a_saved_state_does_not_follow_the_generators() -> None:
     assert draws() == expected
 
 
+def test_the_runs_own_device_goes_on_whatever_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved on device 1 of two, loaded on device 0 of one: stand-ins for CUDA's generators."""
+    states, current = {0: torch.tensor([10]), 1: torch.tensor([11])}, [1]
+
+    def place(device: int | None) -> int:
+        return current[0] if device is None else device
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=None: states[place(device)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda new, device=None: states.update({place(device): new}))
+    state = through_a_file(GlobalGenerators().state_dict())
+    states.pop(1)
+    current[0] = 0
+    GlobalGenerators().load_state_dict(state)
+    assert {device: int(value) for device, value in states.items()} == {0: 11}
+
+
 def test_drawn_seeds_come_from_torch_and_differ() -> None:
     seed_everything(5)
     seeds = [draw_seed() for _ in range(50)]
