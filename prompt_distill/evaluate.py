@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from common.training.device import choose_device
 from common.training.errors import UserError, command_line
+from common.training.precision import set_backend_flags
 from common.training.run import Run
 from common.training.seeding import seed_everything
 from prompt_distill.backbones import size_of
@@ -55,6 +56,7 @@ def evaluate_run(folder: Path, task: int | None, **overrides: object) -> list[di
     variant, device = check(config), choose_device(config.gpuid[:1])[0]
     seed = recorded_seed(folder, seed_of(config, variant, 0))
     seed_everything(seed)
+    set_backend_flags(config.fast)
     with tempfile.TemporaryDirectory() as scratch:
         config = dataclasses.replace(config, output_dir=scratch)
         with Run(config, method="evaluation", paper="prompt_distill", device=device, seed=seed, quiet=True) as run:

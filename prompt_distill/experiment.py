@@ -45,8 +45,7 @@ def run_experiment(config: PromptDistillOptions, changed: dict[str, list[Any]]) 
     # what a run follows stands in its record, and stays when it goes on elsewhere
     config = dataclasses.replace(config, variant=variant.tag, virtual_devices=virtual_devices(config))
     processes = Processes()
-    gpu_ids = config.gpuid if processes.count > 1 else config.gpuid[:1]
-    device, notice = choose_device(gpu_ids[processes.rank % len(gpu_ids) :][:1])
+    device, notice = choose_device(processes.device_number(config.gpuid))
     if processes.count > 1 and config.virtual_devices != processes.count:
         raise UserError(
             f"{processes.count} processes add up their prompt losses as so many devices do; give --virtual_devices "

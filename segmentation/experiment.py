@@ -27,8 +27,7 @@ PAPER = "seg"
 def run_experiment(config: SegmentationOptions, changed: dict[str, list[Any]]) -> dict[str, Any]:
     """Train and test the steps of `--step`; returns the metrics of the record."""
     processes = Processes()
-    gpu_ids = config.gpuid if processes.count > 1 else config.gpuid[:1]
-    device, notice = choose_device(gpu_ids[processes.rank % len(gpu_ids) :][:1])
+    device, notice = choose_device(processes.device_number(config.gpuid))
     set_backend_flags(config.fast)
     processes.start(device)
     try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from common.metrics.segmentation import SegmentationScores
@@ -139,6 +140,9 @@ class StepTraining:
             learner.regularizer.load_state_dict(progress)
         load_weights(learner.network, state["model_state"], self.config.strict_weights)
         learner.optimizer.load_state_dict(state["optimizer_state"])
+        for parameter, own in learner.optimizer.state.items():  # a run with --fast has another layout than one without
+            if own.get("momentum_buffer") is not None:
+                own["momentum_buffer"] = torch.empty_like(parameter).copy_(own["momentum_buffer"])
         learner.scheduler.load_state_dict(state["scheduler_state"])
         self.epoch = state["epoch"] + 1
 

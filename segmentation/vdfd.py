@@ -7,8 +7,10 @@ is listed in the README under "Derived choices". Mathematics shared with it: `co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +25,9 @@ from common.continual.regulariser import class_affinity, precision_matrices, pro
 from common.training.errors import UserError
 from segmentation.rcil.merging import merged_parameters
 from segmentation.schedule import make_schedule
+
+PIXELS_AT_ONCE = 6 * 512**2
+"""Images whose importance is measured at once: without autocast a pass holds three copies of all layers' outputs."""
 
 
 @dataclass
@@ -121,21 +126,24 @@ def importance(
     features_total, count = torch.zeros(()), 0
     seen: dict[str, Tensor] = {}
 
-    for images in batches:
+    def mean_scores(images: Tensor) -> Tensor:
+        logits, maps = network(images)
+        features = maps["pre_logits"].detach().clone()
+        if score == "full":
+            features = F.interpolate(features, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        seen["features"] = features.mean((0, 2, 3))
+        return (logits if score == "full" else maps["sem_logits_small"]).mean((0, 2, 3))
 
-        def mean_scores(images: Tensor = images) -> Tensor:
-            logits, maps = network(images)
-            features = maps["pre_logits"].detach().clone()
-            if score == "full":
-                features = F.interpolate(features, size=images.shape[-2:], mode="bilinear", align_corners=False)
-            seen["features"] = features.mean((0, 2, 3))
-            return (logits if score == "full" else maps["sem_logits_small"]).mean((0, 2, 3))
-
-        # why: in-place norms overwrite what a convolution returns
-        gradients = output_gradients(network, names, mean_scores, copy_outputs=True)
-        for name, gradient in gradients.items():
-            total[name] = total[name] + gradient if name in total else gradient
-        features_total, count = features_total.to(seen["features"]) + seen["features"], count + 1
+    for batch in batches:
+        count += 1
+        for images in batch.split(max(1, PIXELS_AT_ONCE // math.prod(batch.shape[-2:]))):
+            share = len(images) / len(batch)  # in evaluation mode a batch's mean is that of its parts
+            # why: in-place norms overwrite what a convolution returns
+            gradients = output_gradients(network, names, partial(mean_scores, images), copy_outputs=True)
+            for name, gradient in gradients.items():
+                gradient *= share
+                total[name] = total[name] + gradient if name in total else gradient
+            features_total = features_total.to(seen["features"]) + share * seen["features"]
     if count == 0:
         raise UserError("VDFD: no batch to measure the importance on; the step has fewer images than --batch_size")
     processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

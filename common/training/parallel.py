@@ -33,6 +33,22 @@ class Processes:
         self.rank = int(os.environ.get("RANK", "0"))
         self._control: Any = None
 
+    def device_number(self, gpu_ids: list[int]) -> list[int]:
+        """This process's own of the numbers of `--gpuid`; one number is that of the first process, the others follow.
+
+        Raises:
+            UserError: for more numbers than one that are fewer than the processes.
+        """
+        if self.count == 1 or (len(gpu_ids) == 1 and gpu_ids[0] < 0):
+            return gpu_ids[:1]
+        local = int(os.environ.get("LOCAL_RANK", self.rank))
+        if len(gpu_ids) == 1:
+            return [gpu_ids[0] + local]
+        if len(gpu_ids) < self.count:
+            shown = " ".join(map(str, gpu_ids))
+            raise UserError(f"--gpuid {shown}: {self.count} processes need a device each; give one number, or as many")
+        return [gpu_ids[local]]
+
     def start(self, device: torch.device) -> None:
         """Connect to the others, over the devices' own network and over the CPU for decisions."""
         if self.count > 1 and not dist.is_initialized():

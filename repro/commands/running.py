@@ -65,6 +65,8 @@ def run(
         raise UserError(f"--memory {memory:g}: expected more than 0 GiB")
     if processes is not None and launcher != "torchrun":
         raise UserError("--processes sets the processes of --launcher torchrun; give that launcher, or leave it out")
+    if launcher == "torchrun" and devices:
+        raise UserError("--gpus gives every run one device; with --launcher torchrun set CUDA_VISIBLE_DEVICES instead")
     if launcher == "slurm" and (devices or memory is not None):
         raise UserError("--gpus and --memory divide this machine; with --launcher slurm use --slurm KEY=VALUE")
     root = repository_root()

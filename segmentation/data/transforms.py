@@ -5,6 +5,7 @@ Source: arthurdouillard/CVPR2021_PLOP@4b4a060 run.py `get_dataset`, dataset/tran
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple, Protocol
 
@@ -106,6 +107,15 @@ def to_bytes(image: Image.Image, label: Image.Image) -> tuple[np.ndarray, np.nda
 
 def normalise(images: Tensor) -> Tensor:
     """(..., 3, H, W) uint8 -> float32, in units of ImageNet's standard deviations around its mean."""
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255 - mean) / std
+    full, mean, std = _constants(images.device)
+    return (images.float() / full - mean) / std
+
+
+@functools.cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """255, mean and deviation, moved once: every move would wait for the device.
+
+    why 255 as a tensor: by a Python number CUDA multiplies with a rounded reciprocal, other than the CPU.
+    """
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    return torch.tensor(255.0, device=device), mean, std

@@ -154,6 +154,7 @@ def test_a_termination_signal_lets_the_run_save_and_starts_nothing_more(scripted
         (("run", "toy/full", "--launcher", "slurm", "--slurm", "gpu"), "KEY=VALUE"),
         (("run", "toy/full", "--launcher", "cloud"), "known: local, slurm, torchrun"),
         (("run", "toy/full", "--jobs", "2", "--gpus", "0,0"), "names a device twice"),
+        (("run", "toy/full", "--launcher", "torchrun", "--gpus", "0,1"), "CUDA_VISIBLE_DEVICES"),
         (("run", "toy/full", "--memory", "0"), "more than 0 GiB"),
         (("run", "toy/full", "--processes", "8"), "--launcher torchrun"),
         (("run", "toy/full", "--launcher", "slurm", "--gpus", "0"), "--slurm KEY=VALUE"),

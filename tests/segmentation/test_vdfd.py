@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from segmentation import vdfd
 from segmentation.network import build_network
 from segmentation.rcil.merging import freeze_merged
 from segmentation.start import start_step
@@ -49,6 +50,16 @@ def test_importance_is_the_row_mean_of_the_gradient_of_the_mean_score(score):
             torch.testing.assert_close(matrices[name][:, 3], literal, rtol=1e-3, atol=1e-7)
     rows, biases = classifier_rows(network)
     torch.testing.assert_close(rows @ features + biases, scores.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_importance_in_parts_is_that_of_the_whole_batch(monkeypatch):
+    network = network_of([5])
+    names = regularised_names(network, "none")
+    whole, features = importance(network, batches(2), names)
+    monkeypatch.setattr(vdfd, "PIXELS_AT_ONCE", 1)
+    parts, part_features = importance(network, batches(2), names)
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(part_features, features)
 
 
 def test_exact_factors_are_the_best_of_their_rank():

@@ -32,6 +32,28 @@ def test_every_process_gets_a_part_and_nothing_is_lost(batch: int, count: int, m
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@pytest.mark.parametrize(
+    ("gpu_ids", "count", "expected"),
+    [([0], 1, [[0]]), ([2, 3], 1, [[2]]), ([0], 3, [[0], [1], [2]]), ([-1], 2, [[-1], [-1]]), ([4, 2], 2, [[4], [2]])],
+)
+def test_every_process_has_a_device_of_its_own(
+    gpu_ids: list[int], count: int, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    found = []
+    for rank in range(count):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        found.append(Processes().device_number(gpu_ids))
+    assert found == expected
+
+
+def test_fewer_devices_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="--gpuid 0 1: 3 processes need a device each"):
+        Processes().device_number([0, 1])
+
+
 def test_a_batch_with_fewer_items_than_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="a batch of 3 cannot be parted among 4 processes"):
         parts_of(3, 4, monkeypatch)
