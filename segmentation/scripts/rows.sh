@@ -1,7 +1,7 @@
 # Sourced by the scripts below this folder, which are run from segmentation: environment, row selection, rows.
 #
 # NGPU processes (torchrun) share the total batch of 24, as the originals' launcher did, and must divide it; GPUID names
-# their devices.
+# their devices: one number for each, or the first one's. WORKERS: threads that read images, where a row says nothing.
 PYTHON="${PYTHON:-python}"
 PYTHONPATH="$(cd .. && pwd)${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH
 GPUID="${GPUID:-0}"
@@ -56,5 +56,5 @@ steps() {
     # shellcheck disable=SC2046,SC2086
     program --cell "seg/$cell" --gpuid $GPUID --seed "$SEED" --data_root "$DATAROOT" --output_dir "$OUT/$cell" \
         --name "$cell" --dataset "$dataset" --task "$task" --step $(numbers "$last") --lr $rates --epochs $epochs \
-        --batch_size $((24 / NGPU)) --opt_level O1 "$@"
+        --batch_size $((24 / NGPU)) --opt_level O1 --num_workers "${WORKERS:-1}" "$@"
 }
