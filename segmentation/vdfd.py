@@ -27,7 +27,7 @@ from segmentation.rcil.merging import merged_parameters
 from segmentation.schedule import make_schedule
 
 PIXELS_AT_ONCE = 6 * 512**2
-"""Images whose importance is measured at once: without autocast a pass holds three copies of all layers' outputs."""
+"""Pixels of images whose importance is measured at once: without autocast it holds all layers' outputs three times."""
 
 
 @dataclass

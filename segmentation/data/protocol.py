@@ -153,15 +153,16 @@ class Protocol:
     def _classes(self, number: int) -> StepData:
         labels, old = self.task.labels(number), self.task.labels_old(number)
         seen = [*old, *labels]
-        trained = [self._class_training(step) for step in range(number + 1)]
         validation = self._class_indices("val", labels, [], True)
         test_split = "train" if self.val_on_trainset else "val"  # original: the flag's name notwithstanding
         test = self._class_indices(test_split, seen, [], True)
         if self.test_on_val:
             test = shuffled_split(test)[1]
-        unseen = ~np.isin(test, np.concatenate(trained)) if self.val_on_trainset else np.ones(len(test), dtype=bool)
+        unseen = np.ones(len(test), dtype=bool)
+        if self.val_on_trainset:
+            unseen = ~np.isin(test, np.concatenate([self._class_training(step) for step in range(number + 1)]))
         return StepData(
-            Selection(self._class_source("train"), trained[number], self._training_map(labels, old)),
+            Selection(self._class_source("train"), self._class_training(number), self._training_map(labels, old)),
             Selection(self._class_source("val"), validation, self._training_map(labels, old)),
             Selection(self._class_source(test_split), test, self._test_map(seen)),
             unseen,
