@@ -104,7 +104,7 @@ def _markdown(sheets: list[Sheet], base: Path) -> str:
     for sheet in sheets:
         lines = [
             *([f"**{sheet.title}**", ""] if sheet.title else []),
-            _markdown_row(sheet.columns.values()),
+            _markdown_row(_markdown_cell(heading, base) for heading in sheet.columns.values()),
             _markdown_row("---" for _ in sheet.columns),
         ]
         for row in sheet.rows:

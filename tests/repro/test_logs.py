@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 
 import pytest
 
@@ -256,6 +257,15 @@ def test_a_kept_and_packed_series_gives_the_same(released, call):
 def test_runs_are_found_below_folders_of_records(released, call):
     released.plant()
     assert [row["run"] for row in sections(call, "--records", "outputs")["exact"]] == ["full-s0-1"] * 2
+
+
+def test_bars_in_headings_open_no_further_columns_in_markdown(released, call):
+    lines = call("logs", "toy", "--run", released.plant(), "--format", "md")[1].splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    starts = [index for index, row in enumerate(rows) if set(row) <= set("|- ")]
+    assert any("difference" in rows[start - 1] for start in starts)
+    for start in starts:
+        assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows[start - 1 : start + 2]}) == 1
 
 
 @pytest.mark.parametrize("format", ["text", "md", "csv", "html", "json"])
