@@ -52,6 +52,7 @@ METRICS = {
         "mean over all tasks of accuracy right after the task less final accuracy, percentage points",
     ),
 }
+TEACHER = ("teacher_acc", "A of the teacher", "mean of the teacher's per-task test accuracies, percent")
 HOURS = {"tiny": 1.5, "small": 2.0, "base": 4.0, "large": 10.0}
 """Rough estimates for CIFAR-100 on one GPU, by the largest network of a run; ImageNet-R takes as long."""
 
@@ -166,7 +167,7 @@ def experiments_toml(entries: list[Entry]) -> str:
             row = f"{learner}-{method}"
             cell = _cell(f"desk-{row}", title, "experiments/desk.sh", row, 0.03, "one CPU core")
             blocks.append(cell.rstrip("\n") + "\ndemo = true\n")
-            for key, short, definition in METRICS.values():
+            for key, short, definition in [*METRICS.values(), *([] if method == "alone" else [TEACHER])]:
                 blocks.append(_metric(key, short, definition, []))
     return "".join(blocks)
 

@@ -1,14 +1,7 @@
-"""The authors' logged matrices beside ours.
-
-    python -m prompt_distill.logs                       # records in results/ and outputs/
-    python -m prompt_distill.logs --records DIR
-
-Logged runs of the full setting need the published backbones; where there is no such record of ours, it says so.
-"""
+"""The authors' logged matrices beside ours: what `repro logs prompt_distill` shows."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import re
@@ -16,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from common.training.errors import UserError, command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "repro" / "paper" / "prompt_distill" / "author_logs.csv"
@@ -107,14 +98,16 @@ def shown_records(folders: Sequence[Path]) -> dict[str, tuple[dict[str, Any], st
 
 
 def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Every logged final value, average and matrix entry beside ours; what `repro logs prompt_distill` shows.
+    """Every logged final value, average and matrix entry beside ours.
+
+    The logged runs need the published backbones, which are not shipped; without such a run of ours that is said.
 
     Args:
         folders: with run records.
 
     Returns:
         Dictionaries with "log", "setting" (and the seed of our run), "cell", "who", "quantity", "authors", "ours" (None
-        without a full run).
+        without a full run) and, without any, "missing".
     """
     shown = shown_records(folders)
     rows = []
@@ -123,6 +116,7 @@ def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
         metrics = record.get("metrics", {})
         setting = f"{run.setting}; ours: {seed}" if seed else run.setting
         head = {"log": run.name, "setting": setting, "cell": CELLS.get(run.name, "no cell")}
+        head |= {} if metrics else {"missing": "needs weights"}
         values = [
             ("student", "A", run.values.get(("student", "average_accuracy")), metrics.get("acc")),
             ("student", "F", _forgetting(run), metrics.get("forgetting")),
@@ -144,87 +138,7 @@ def compared_numbers(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def compare(run: LoggedRun, record: dict[str, Any] | None, seed: str = "") -> list[str]:
-    """Lines that set a logged run beside ours; without a record, what is missing.
-
-    Args:
-        run: logged.
-        record: ours.
-        seed: which one it is, in words.
-    """
-    lines = [f"{run.name}: {run.setting}{f'; ours: {seed}' if seed else ''}"]
-    logged = {
-        "A": run.values.get(("student", "average_accuracy")),
-        "F": _forgetting(run),
-        "A of the teacher": run.values.get(("teacher", "average_accuracy")),
-    }
-    ours = None if record is None else record["metrics"]
-    keys = {"A": "acc", "F": "forgetting", "A of the teacher": "teacher_acc"}
-    for name, value in logged.items():
-        if value is not None:
-            mine = "" if ours is None else f", ours {ours[keys[name]]:.2f}, difference {ours[keys[name]] - value:+.2f}"
-            lines.append(f"  {name}: authors {value:.2f}{mine}")
-    for who in ("student", "teacher"):
-        lines += _compare_series(run, who, ours)
-    if record is None:
-        lines.append(f"  ours: needs weights (no full run of {CELLS.get(run.name, run.name)}; see README, Weights)")
-    return lines
-
-
 def _forgetting(run: LoggedRun) -> float | None:
     """The logged forgetting; one early log prints it with the opposite sign."""
     turned = run.values.get(("student", "forgetting_printed_with_opposite_sign"))
     return run.values.get(("student", "forgetting")) if turned is None else -turned
-
-
-def _compare_series(run: LoggedRun, who: str, ours: dict[str, Any] | None) -> list[str]:
-    prefix = "" if who == "student" else "teacher_"
-    lines = []
-    averages, matrix = run.averages(who), run.matrix(who)
-    if averages:
-        lines.append(f"  {who}, A after each task: " + " ".join(f"{averages[task]:.2f}" for task in sorted(averages)))
-        if ours is not None:
-            lines.append(
-                f"  {who}, ours:             " + " ".join(f"{value:.2f}" for value in ours[f"{prefix}acc_history"])
-            )
-    if matrix and ours is not None:
-        table = ours[f"{prefix}accuracy_matrix"]
-        apart = [
-            abs(table[after - 1][task - 1] - value) for (after, task), value in matrix.items() if after <= len(table)
-        ]
-        lines.append(
-            f"  {who}, matrix: {len(apart)} entries, mean distance {sum(apart) / len(apart):.2f}, "
-            f"largest {max(apart):.2f}"
-        )
-    for after in sorted({after for after, _ in matrix}):
-        tasks = sorted(task for row, task in matrix if row == after)
-        row = " ".join(f"{matrix[after, task]:6.2f}" for task in tasks)
-        own = (
-            ""
-            if ours is None
-            else " | " + " ".join(f"{ours[f'{prefix}accuracy_matrix'][after - 1][task - 1]:6.2f}" for task in tasks)
-        )
-        lines.append(f"  {who} after task {after:2d}: {row}{own}")
-    return lines
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the comparison of every logged run; returns how many of them have a record of ours."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, action="append", default=[], help="one more folder with records")
-    args = parser.parse_args(argv)
-    for folder in args.records:
-        if not folder.is_dir():
-            raise UserError(f"--records {folder}: no such folder")
-    folders = [*args.records, ROOT / "results" / "prompt_distill", ROOT / "outputs" / "prompt_distill"]
-    shown = shown_records(folders)
-    found = 0
-    for run in read_logs().values():
-        record, seed = shown.get(CELLS.get(run.name, ""), (None, ""))
-        found += record is not None
-        print("\n".join(compare(run, record, seed)))
-    return found
-
-
-if __name__ == "__main__":
-    command_line(main)()

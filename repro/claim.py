@@ -169,7 +169,7 @@ def judge(claim: Claim, records: Iterable[Record]) -> tuple[Verdict, list[str]]:
 
     Args:
         claim: the claim.
-        records: committed records of the paper.
+        records: of the paper; those of other cells play no part.
 
     Returns:
         The verdict, and one warning per run that could not be used.
@@ -256,12 +256,20 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     return mean, mean - half, mean + half
 
 
-def judge_paper(subproject: Subproject, root: Path) -> tuple[list[Verdict], list[str]]:
-    """Verdicts on all claims of a paper from its committed records, and warnings."""
+def judge_paper(
+    subproject: Subproject, root: Path, extra_folders: Iterable[Path] = ()
+) -> tuple[list[Verdict], list[str]]:
+    """Verdicts on all claims of a paper, and warnings.
+
+    Args:
+        subproject: the paper.
+        root: repository root; committed records lie in <root>/results/<paper>/.
+        extra_folders: more folders with records.
+    """
     claims = read_claims(root, subproject)
     if not claims:
         return [], []
-    records, warnings = load_records([root / "results" / subproject.paper])
+    records, warnings = load_records([root / "results" / subproject.paper, *extra_folders])
     verdicts = []
     for claim in claims:
         verdict, found = judge(claim, records)

@@ -131,13 +131,14 @@ def judge_claims(
     paper: Paper = None,
     format: Format = "text",
     verify: Annotated[bool, typer.Option("--verify", help="Run the tests and fixtures of claims about code.")] = False,
+    folders: Records = None,
 ) -> None:
-    """The papers' central claims, judged from committed records: supported, not supported, undecided or not run."""
+    """The papers' central claims, judged from run records: supported, not supported, undecided or not run."""
     formats.check_format(format)
-    root = repository_root()
+    root, more = repository_root(), existing_folders(folders)
     sheets, warnings = [], []
     for subproject in select_papers(read_registry(root), paper):
-        verdicts, found = claim.judge_paper(subproject, root)
+        verdicts, found = claim.judge_paper(subproject, root, more)
         warnings += found
         if verify:
             verdicts = [evidence.verify(verdict, subproject, root) for verdict in verdicts]
@@ -166,14 +167,14 @@ def make_report(
 
     root = repository_root()
     chosen = select_papers(read_registry(root), paper)
-    parity_of, verdicts = {}, {}
+    parity_of, verdicts, more = {}, {}, existing_folders(folders)
     if not quick:
         parity_of = _replay_papers(chosen, root)
         for subproject in chosen:
-            found, _ = claim.judge_paper(subproject, root)
+            found, _ = claim.judge_paper(subproject, root, more)
             verdicts[subproject.paper] = [evidence.verify(one, subproject, root) for one in found]
     path = out or root / "site" / "index.html"
-    records.print_warnings(write_report(path, root, chosen, existing_folders(folders), parity_of, verdicts))
+    records.print_warnings(write_report(path, root, chosen, more, parity_of, verdicts))
     print(f"written: {path}")
 
 

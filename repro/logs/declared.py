@@ -2,7 +2,8 @@
 
 `logs = "module:function"`: the function gets the folders that hold run records and returns one dictionary per compared
 number, in reading order: "log" (name of the logged run), "setting", "cell", "who", "quantity", "authors", "ours" (None
-where there is no run) and, if not 2, "digits" (decimals worth showing).
+where there is no run) and, where they differ from "not run" and 2, "missing" (what to show without a run) and "digits"
+(decimals worth showing).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def declared_sheets(subproject: Subproject, folders: Sequence[Path]) -> list[She
             {
                 **{key: str(row[key]) for key in ("log", "who", "quantity")},
                 "authors": f"{row['authors']:.{digits}f}",
-                "ours": "not run" if ours is None else f"{ours:.{digits}f}",
+                "ours": row.get("missing", "not run") if ours is None else f"{ours:.{digits}f}",
                 "difference": "" if ours is None else f"{ours - row['authors']:+.{digits}f}",
             }
         )

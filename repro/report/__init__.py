@@ -101,7 +101,7 @@ def _paper(
     if subproject.paper in given:
         verdicts, claim_warnings = given[subproject.paper], []
     else:
-        verdicts, claim_warnings = judge_paper(subproject, root)
+        verdicts, claim_warnings = judge_paper(subproject, root, folders)
     charts, chart_warnings = paper_charts(runs, root)
     records = [record for found in runs.records.values() for record in found if record.finished]
     pictures, picture_warnings = paper_pictures(records)

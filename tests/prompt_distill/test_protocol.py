@@ -13,8 +13,7 @@ from torchvision.transforms import functional as pictures
 from common.data.resized_crop import BatchResizedCrop
 from common.training.errors import UserError
 from prompt_distill.data import transform_spec
-from prompt_distill.desk import claims, interval, read_runs
-from prompt_distill.logs import LoggedRun, compare, compared_numbers, read_logs
+from prompt_distill.logs import compared_numbers, read_logs
 from prompt_distill.schedule import epoch_rates
 from prompt_distill.split_lists import open_listed, read_list
 from prompt_distill.summary import RunAccuracies, last_forgetting, summarise, write_histories, write_result_yaml
@@ -132,28 +131,19 @@ def test_a_student_alone_has_no_teachers_numbers():
     assert "teacher_acc" not in summarise(found)
 
 
-def test_the_claim_follows_from_the_interval():
-    runs = {
-        ("coda", "alone"): {s: {"acc": 50.0 + s} for s in range(3)},
-        ("coda", "cdl"): {s: {"acc": 53.0 + s} for s in range(3)},
-    }
-    runs["coda", "cdl"][0]["acc"] += 0.5
-    better, missing = claims(runs)
-    assert "beats" in better and "3 pairs" in better and missing == "kdp: not run"
-    mean, low, high = interval([1.0, -1.0])
-    assert mean == 0 and low == -high
-    assert "cannot be told from" in claims({key: {0: entry[0]} for key, entry in runs.items()})[0]
-
-
-def test_authors_logs_stand_beside_ours_or_ask_for_weights():
-    logs = read_logs()
-    run = logs["log_base_small_c100"]
+def test_authors_logs_stand_beside_ours_or_ask_for_weights(tmp_path):
+    run = read_logs()["log_base_small_c100"]
     assert run.matrix("student")[10, 1] == 84.3 and run.matrix("teacher")[1, 1] == 99.1
-    text = "\n".join(compare(run, None))
-    assert "authors 83.58" in text and "authors 8.16" in text and "needs weights" in text
-    small = LoggedRun("x", "y", {("student", "average_accuracy"): 70.0, ("student", "acc_task1_after_task1"): 79.0})
-    lines = compare(small, {"metrics": summarise(accuracies())})
-    assert "ours 65.00, difference -5.00" in lines[1] and "mean distance 1.00" in lines[2]
+    rows = [row for row in compared_numbers([tmp_path]) if row["log"] == run.name]
+    assert {row["missing"] for row in rows} == {"needs weights"} and not any(row["ours"] for row in rows)
+    assert {("A", 83.58), ("F", 8.16)} < {(row["quantity"], row["authors"]) for row in rows}
+
+    content = {"cell": "prompt_distill/cifar-base-small-coda-cdl", "status": "finished", "labels": []}
+    (tmp_path / "record.json").write_text(json.dumps(content | {"metrics": summarise(accuracies())}))
+    rows = [row for row in compared_numbers([tmp_path]) if row["log"] == run.name]
+    ours = {(row["who"], row["quantity"]): row["ours"] for row in rows}
+    assert ours["student", "A"] == 65.0 and ours["student", "task 1 after task 2"] == 70.0
+    assert ours["student", "task 3 after task 3"] is None and not any("missing" in row for row in rows)
 
 
 def test_only_unchanged_runs_stand_beside_the_authors_and_their_seed_is_named(tmp_path):
@@ -178,21 +168,3 @@ def test_only_unchanged_runs_stand_beside_the_authors_and_their_seed_is_named(tm
     plant("third", 2, 62.0, {"seed": [1, 2]})
     ((setting, value),) = ours()
     assert value == 61.0 and setting.endswith("ours: seed 0 of 0, 1, 2")
-
-
-def test_the_desk_table_takes_every_seed_and_no_changed_run(tmp_path):
-    def plant(name: str, seed: int, changed: dict[str, list], **config: object) -> None:
-        content = {"cell": "prompt_distill/desk-coda-alone", "status": "finished", "labels": []}
-        content["config"] = {"log_dir": "here", "workers": 4, "lr": 0.005, **config}
-        content |= {"seed": seed, "changed": changed, "metrics": {"acc": 20.0 + seed}}
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-
-    plant("first", 0, {})
-    plant("second", 1, {"seed": [0, 1]})
-    plant("other", 2, {"seed": [0, 2], "lr": [0.005, 0.001]})
-    plant("again", 1, {"seed": [0, 1]}, log_dir="elsewhere", workers=8)
-    found = read_runs([tmp_path])["coda", "alone"]
-    assert {seed: metrics["acc"] for seed, metrics in found.items()} == {0: 20.0, 1: 21.0}
-    plant("faster", 1, {"seed": [0, 1]}, lr=0.1)
-    with pytest.raises(UserError, match="other settings"):
-        read_runs([tmp_path])

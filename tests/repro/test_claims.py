@@ -92,6 +92,18 @@ def test_only_equal_seeds_are_paired(claimed):
     assert [(one.seed, one.value) for one in verdict.differences] == [(1, 10.0)]
 
 
+def test_records_of_other_folders_are_judged_on_request(claimed, call):
+    for seed in range(2):
+        add(claimed, "toy/full", seed, 60.0 + seed)
+        add(claimed, "toy/contradicted", seed, 50.0)
+    (claimed.root / "results" / "toy").rename(claimed.root / "elsewhere")
+    kept, both = (
+        call("claims", "toy", "--format", "csv", *more)[1] for more in ([], ["--records", claimed.root / "elsewhere"])
+    )
+    assert "not run" in kept and "not run" not in both and "+10.50" in both
+    assert call("claims", "--records", claimed.root / "absent")[0] == 2
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -16,7 +16,7 @@ def rows(folders):
         {"log": "a", "setting": "ten tasks", "cell": "toy/full", "who": "student", "quantity": "A",
          "authors": 80.0, "ours": 81.5 if folders else None},
         {"log": "a", "setting": "ten tasks", "cell": "toy/full", "who": "student", "quantity": "F",
-         "authors": 3.0, "ours": None, "digits": 3},
+         "authors": 3.0, "ours": None, "digits": 3, "missing": "needs patience"},
     ]
 
 def broken(folders):
@@ -47,7 +47,7 @@ def test_the_declared_function_is_shown_in_every_format(repository, viewed, call
     assert [row["difference"] for row in section["rows"]] == [1.5, None]
     for format in ("text", "md", "csv", "html"):
         code, out, _ = call("logs", "toy", "--format", format)
-        assert code == 0 and "81.50" in out and "+1.50" in out and "not run" in out and "3.000" in out
+        assert code == 0 and "81.50" in out and "+1.50" in out and "needs patience" in out and "3.000" in out
 
 
 @pytest.mark.parametrize(("view", "expected"), [("absent:rows", "absent"), ("VIEW:x", "x"), ("VIEW:broken", "setting")])
