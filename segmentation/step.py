@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from common.backbones.deeplab import DeepLabV3
 from common.training.errors import UserError
 from common.training.options import RunOptions
 from common.training.parallel import Processes
@@ -88,6 +89,7 @@ class SegLearner:
             if one is not None:
                 one.to(memory_format=self._layout)
         self.processes = processes or Processes()
+        self._pools = isinstance(network.head, DeepLabV3)
         outputs = sum(classifier.out_channels for classifier in network.cls)
         self.objective = Objective(config, class_counts, outputs, old_network is not None)
         self._keeps_merged = uses_rcil_network(config) and old_network is not None
@@ -145,7 +147,7 @@ class SegLearner:
             Scalars on the device: "loss" (their sum), "ce", "lkd", "lde", "lreg", "pod", "entmin", "icarl".
         """
         sharing = self.processes.count if self.config.norm_act in SYNCHRONISED_NORMS else 1
-        if len(images) * sharing < 2:
+        if self._pools and len(images) * sharing < 2:
             raise UserError("--batch_size 1: the norm of the pooled branch needs two images per iteration; give 2")
         terms = self.losses(images, labels)
         self.optimizer.zero_grad(set_to_none=True)

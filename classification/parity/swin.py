@@ -103,11 +103,14 @@ def _built_learner(fixture: Fixture, data: FixedData, classes: int) -> Iterator[
             yield VDFDSwin(config, model, setting, data, run, 1.0, variant=TASK_INCREMENTAL_CODE)
 
 
-@reproduces("vdfd.swin.importance")
+@reproduces("vdfd.swin.importance", base="vdfd.swin.small_forward")
 def importance(fixture: Fixture) -> dict[str, object]:
+    """The recording does not say how many classes there are; the one of the same network's logits does."""
     args, images = fixture.args, fixture.inputs["x"]
+    assert fixture.base is not None
+    classes = args.get("classes", fixture.base.args["classes"])
     batches = FixedBatches(images, torch.zeros(len(images), dtype=torch.long), args["batch"])
-    with _built_learner(fixture, FixedData({1: batches}), args.get("classes", 3)) as learner:
+    with _built_learner(fixture, FixedData({1: batches}), classes) as learner:
         learner.start_task(1)
         learner.model.eval()
         shapes = learner.memory.shapes()

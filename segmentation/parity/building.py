@@ -64,12 +64,16 @@ def hash_entry(k: int, key: str, value: Tensor) -> Tensor:
 def described_body(text: str, slope: float) -> ResNet:
     """The body of a text like "ResNet structure 1-1-1-1 basic blocks, output stride 16, InPlaceABN"."""
     structure = [int(number) for number in re.search(r"structure ([\d-]+)", text).group(1).split("-")]
-    stride = int(re.search(r"output stride (\d+)", text).group(1))
     options = {"block": RcilBlock} if text.startswith("RCIL") else {}
-    return ResNet(structure, "bottleneck" in text, inplace_norm(slope), stride, **options)
+    return ResNet(structure, "bottleneck" in text, inplace_norm(slope), described_stride(text), **options)
 
 
-def described_head(text: str, slope: float, rcil: bool, out_stride: int = 16, pooling: int = 32) -> DeepLabV3:
+def described_stride(text: str) -> int:
+    """The output stride of a body's text; the head spreads its dilations by it."""
+    return int(re.search(r"output stride (\d+)", text).group(1))
+
+
+def described_head(text: str, slope: float, rcil: bool, out_stride: int, pooling: int = 32) -> DeepLabV3:
     """The head of a text like "in 512, hidden 8, out 16"."""
     inputs, hidden, outputs = (int(re.search(rf"{name} (\d+)", text).group(1)) for name in ("in", "hidden", "out"))
     make = RcilDeepLabV3 if rcil else DeepLabV3

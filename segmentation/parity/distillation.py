@@ -12,8 +12,9 @@ from common.parity import Fixture, reproduces
 from segmentation.pckd import cube_loss, released_factors
 from segmentation.pod import PodOptions, global_embedding, local_embedding, pod_loss, pod_options
 
-_CLASSES, _NEW_CLASSES = 8, 2
-"""Class counts of recordings that name none (specification, section 14)."""
+_COUNTS = ("index_new_class", "nb_current_classes", "nb_new_classes")
+_COUNTED = "seg.pod.loss_voc"
+"""Recording that names all class counts; those that leave some out have the same (specification, section 14)."""
 
 
 @reproduces(*(f"seg.pod.local_embedding_{name}" for name in ("default", "per_scale", "spm", "scales")))
@@ -60,18 +61,13 @@ def with_gradients(loss: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
     return {"out.loss": loss} | {f"grad.new{k}": gradient for k, gradient in enumerate(gradients)}
 
 
-_LOSSES = ("voc", "ade", "domain", "trim", "spatial", "global", "deeplab_mask", "l1")
-
-
-@reproduces(*(f"seg.pod.loss_{name}" for name in _LOSSES))
+@reproduces(*(f"seg.pod.loss_{name}" for name in ("voc", "ade", "domain")))
+@reproduces(*(f"seg.pod.loss_{name}" for name in ("trim", "spatial", "global", "deeplab_mask", "l1")), base=_COUNTED)
 def distances(fixture: Fixture) -> dict[str, Tensor]:
-    args = fixture.args
+    stated = fixture.args if fixture.base is None else {**fixture.base.args, **fixture.args}
     old, new = recorded_maps(fixture)
-    loss = pod_loss(
-        old, new, stated_options(args), args.get("index_new_class", _CLASSES - _NEW_CLASSES),
-        args.get("nb_current_classes", _CLASSES), args.get("nb_new_classes", _NEW_CLASSES),
-        fixture.inputs.get("labels"),
-    )  # fmt: skip
+    options = stated_options(fixture.args)
+    loss = pod_loss(old, new, options, *(stated[count] for count in _COUNTS), fixture.inputs.get("labels"))
     return with_gradients(loss, new)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -172,12 +173,12 @@ def run_body(body: ResNet, fixture: Fixture) -> tuple[Tensor, list[Tensor]]:
 
 
 class RecordedBody(nn.Module):
-    """The one convolution that the recording used as a body; its output serves as every stage map."""
+    """The one convolution that recordings use as a body, "4x4 stride-4"; its output serves as every stage map."""
 
-    def __init__(self, weight: Tensor, maps: int) -> None:
+    def __init__(self, weight: Tensor, maps: int, stride: int | None = None) -> None:
         super().__init__()
         outputs, inputs, size, _ = weight.shape
-        self.c = nn.Conv2d(inputs, outputs, size, stride=size, bias=False)
+        self.c = nn.Conv2d(inputs, outputs, size, stride=stride or size, bias=False)
         self.maps = maps
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -190,7 +191,10 @@ def recorded_network(fixture: Fixture) -> IncrementalSegmentationModule:
     """Body, head and classifiers with the recorded weights."""
     params = fixture.params
     features, hidden = params["head.pool_red_conv.weight"].shape[:2]
-    body = RecordedBody(params["body.c.weight"], fixture.args.get("n_attentions", 2))
+    stride = re.search(r"stride-(\d+)", fixture.args.get("body", ""))
+    body = RecordedBody(
+        params["body.c.weight"], fixture.args.get("n_attentions", 2), int(stride.group(1)) if stride else None
+    )
     head = DeepLabV3(body.c.out_channels, features, inplace_norm(), hidden=hidden, pooling_size=32)
     sizes = [len(value) for key, value in params.items() if key.startswith("cls.") and key.endswith("weight")]
     network = IncrementalSegmentationModule(body, head, features, sizes, cosine="scalar" in params)

@@ -15,7 +15,13 @@ from common.training.options import parse_config
 from segmentation.configuration import with_preset
 from segmentation.network import IncrementalSegmentationModule, copies_balanced_bias
 from segmentation.options import SegmentationOptions
-from segmentation.parity.building import described_body, described_head, filled_state, preset_mixes
+from segmentation.parity.building import (
+    described_body,
+    described_head,
+    described_stride,
+    filled_state,
+    preset_mixes,
+)
 from segmentation.start import start_step
 from segmentation.step import SegLearner
 from segmentation.tasks import CLASSES, DOMAIN_DATASETS
@@ -135,8 +141,8 @@ def linear_trainer(fixture: Fixture) -> dict[str, Tensor]:
     outputs = run_steps(learner, recorded_batches(fixture, "logits_old"))
     if config.pseudo == "entropy":
         outputs["out.max_entropy"] = largest_uncertainty(learner)
-    for name in ("out.components", "out.pod", "out.train_labels0", "out.train_labels1"):
-        outputs.pop(name, None)
+    not_recorded = ("out.components", "out.pod", "out.train_labels")
+    outputs = {name: value for name, value in outputs.items() if not name.startswith(not_recorded)}
     after = {f"after.conv.{name}": value for name, value in network.conv.state_dict().items()}
     return outputs | after
 
@@ -148,7 +154,8 @@ def described_network(args: dict[str, Any], config: Any, counts: list[int]) -> I
     """The small network of the recording; RCIL's norms have slope 1 there, whatever --norm_act says."""
     rcil = args["body"].startswith("RCIL")
     slope = 1.0 if rcil else 0.01
-    body, head = described_body(args["body"], slope), described_head(args["head"], slope, rcil)
+    body = described_body(args["body"], slope)
+    head = described_head(args["head"], slope, rcil, described_stride(args["body"]))
     sizes = [CLASSES[config.dataset]] if config.dataset in DOMAIN_DATASETS else counts
     return IncrementalSegmentationModule(body, head, head.red_bn.num_features, sizes)
 
@@ -253,7 +260,8 @@ def recorded_weights(network: nn.Module, body: str) -> dict[str, Tensor]:
 
 def recorded_draws(fixture: Fixture, learner: SegLearner) -> Callable[[int], None] | None:
     """RCIL: hands the recorded random numbers of an iteration to the mixes; the old network needs none."""
-    draws = [value for name, value in sorted(fixture.inputs.items()) if name.startswith("r") and name[1:].isdigit()]
+    numbers = sorted((int(name[1:]), name) for name in fixture.inputs if name.startswith("r") and name[1:].isdigit())
+    draws = [fixture.inputs[name] for _, name in numbers]
     if not draws:
         return None
     forwards = 1 if learner.old_network is None else 2

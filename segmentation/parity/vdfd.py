@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.backbones.abn import InPlaceABN
 from common.backbones.deeplab import DeepLabV3
@@ -16,23 +16,8 @@ from common.continual.hypermodel import GCN, normalised_adjacency
 from common.parity import Fixture, reproduces
 from segmentation.network import IncrementalSegmentationModule
 from segmentation.options import SegmentationOptions
+from segmentation.parity.modules import RecordedBody
 from segmentation.vdfd import Functional, SavedStep, VdfdRegularizer, compress, importance
-
-FIXTURE_STRIDE = 4
-"""Of the recorded networks' single convolution."""
-
-
-class OneConvolution(nn.Module):
-    """The body of the recorded networks: one convolution, no maps to distil."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        outputs, inputs, size, _ = weight.shape
-        self.c = nn.Conv2d(inputs, outputs, size, stride=FIXTURE_STRIDE, bias=False)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Images -> last map, no stage maps."""
-        return self.c(images), []
 
 
 def small_network(weights: dict[str, Tensor], pooling: int = 32) -> IncrementalSegmentationModule:
@@ -41,7 +26,7 @@ def small_network(weights: dict[str, Tensor], pooling: int = 32) -> IncrementalS
     width = len(weights["head.red_conv.weight"])
     head = DeepLabV3(inputs, width, InPlaceABN, hidden=hidden, pooling_size=pooling)
     classes = len(weights["cls.0.weight"]) if "cls.0.weight" in weights else 1
-    network = IncrementalSegmentationModule(OneConvolution(weights["body.c.weight"]), head, width, [classes])
+    network = IncrementalSegmentationModule(RecordedBody(weights["body.c.weight"], maps=0), head, width, [classes])
     network.load_state_dict(weights, strict=False)
     return network
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import segmentation.data.label_maps as label_maps
 import segmentation.metrics as metrics
@@ -71,3 +72,26 @@ def test_an_adapter_sees_no_outputs():
         fixture = open_recording(entry).fixture
         assert not any(key.startswith(("out.", "grad.", "after.")) for key in [*fixture.inputs, *fixture.params])
         assert not entry.id.startswith("seg.tasks.") or "path" not in fixture.args
+
+
+def test_class_counts_that_a_recording_leaves_out_are_those_of_another(adapters):
+    """pod.loss_voc names them; four times as many new classes halve the factor sqrt(C / C_n)."""
+    adapter = adapters["seg.pod.loss_spatial"]
+    fixture = open_recording(ENTRIES["seg.pod.loss_spatial"], adapter).fixture
+    before = adapter.compute(fixture)["out.loss"]
+    fixture.base.args["nb_new_classes"] *= 4
+    torch.testing.assert_close(adapter.compute(fixture)["out.loss"], before / 2)
+
+
+@pytest.mark.parametrize(("images", "batches"), [(2, 3), (1, 2)])
+def test_batches_may_be_other_than_two_of_two(images, batches, adapters):
+    """In recordings of a network without pooled branch, whose norm would need two images."""
+    adapter = adapters["seg.pseudo.naive"]
+    fixture = open_recording(ENTRIES["seg.pseudo.naive"], adapter).fixture
+    for kind in ("logits_old", "labels"):
+        recorded = fixture.inputs.pop(f"{kind}0")[:images], fixture.inputs.pop(f"{kind}1")[:images]
+        fixture.inputs |= {f"{kind}{number}": recorded[number % 2] for number in range(batches)}
+    returned = adapter.compute(fixture)
+    labels = {f"out.criterion_labels{number}" for number in range(batches)}
+    assert returned["out.loss_total"].shape == (batches,)
+    assert {name for name in returned if "labels" in name} == labels

@@ -121,3 +121,12 @@ def test_the_regulariser_is_the_literal_formula(adapters):
             torch.testing.assert_close(
                 gradient, dict(learner.model.named_parameters())[name].grad, rtol=1e-3, atol=1e-4
             )
+
+
+def test_the_small_swin_has_the_classes_that_its_other_recording_names(adapters):
+    from repro.parity import open_recording
+
+    adapter = adapters["vdfd.swin.importance"]
+    fixture = open_recording(ENTRIES["vdfd.swin.importance"], adapter).fixture
+    fixture.base.args["classes"] = 5
+    assert len(adapter.compute(fixture)["out.norm.weight"]) == 5
