@@ -115,8 +115,8 @@ def _with_pools(params: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _layers(name: str, fixture: Fixture) -> int:
-    """How many layers were recorded: all five for the penalty, two more than the prompts for shallow L2P, else six."""
-    if name == "CODAPrompt" and fixture.args["prompt_param"][2] > 0:
+    """How many layers were recorded: five for the penalty, two more than have prompts for shallow L2P, else six."""
+    if fixture.id.endswith("_ortho"):
         return LAYERS
     return 3 if name == "L2P" and fixture.args["prompt_param"][2] <= 0 else LAYERS + 1
 

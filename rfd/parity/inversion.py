@@ -86,7 +86,7 @@ def abd_training(fixture: Fixture) -> dict[str, Tensor]:
     args, base = fixture.args, fixture.base
     assert base is not None
     weights = base.under("old.")
-    factor = re.search(r"multiplied by ([\d.]+)", args["model"])
+    factor = re.search(r"multiplied by (\d+(?:\.\d+)?)", args["model"])
     assert factor is not None
     weights["last.weight"] = weights["last.weight"] * float(factor.group(1))
     network = described_abd_network(args["model"], len(weights["last.weight"]))

@@ -11,6 +11,7 @@ from common.backbones.generators_dfcil import cifar_generator
 from common.backbones.resnet_cllite import CifarResNet
 from common.metrics.accuracy import accuracy_percent
 from common.parity import Fixture, reproduces
+from rfd.data.protocol import task_sizes
 from rfd.evaluation import Evaluation, confusion_matrix, lower_triangle
 from rfd.factors import Lambdas, class_weights, is_finetuning, learning_rate, rdfcil_factors, rfd_factors
 from rfd.inversion import InversionRecipe
@@ -20,6 +21,8 @@ from rfd.parity.building import StatedTasks, temporary_run
 from rfd.recipe import Recipe
 
 WEIGHTS = ("ce", "hkd", "rkd", "distkd_old", "distkd_new", "kd")
+FACTORS = {"rfd.schedule": ("ce", "distkd_old", "distkd_new", "sm"), "rfd.rdfcil": ("ce", "hkd", "rkd")}
+"""Columns of the recorded tables of factors; 0 stands for a term that is not there."""
 
 
 def stated_lambdas(args: dict[str, Any]) -> Lambdas:
@@ -30,7 +33,9 @@ def stated_lambdas(args: dict[str, Any]) -> Lambdas:
 @reproduces("rfd.schedule.loss_factors", "rfd.rdfcil.loss_factors")
 def factors(fixture: Fixture) -> dict[str, Tensor]:
     of = rfd_factors if fixture.id == "rfd.schedule.loss_factors" else rdfcil_factors
-    rows = [list(of(stated_lambdas(fixture.args), *pair).values()) for pair in fixture.inputs["pairs"].tolist()]
+    names, lambdas = FACTORS[fixture.id.rpartition(".")[0]], stated_lambdas(fixture.args)
+    found = [of(lambdas, *pair) for pair in fixture.inputs["pairs"].tolist()]
+    rows = [[factors.get(name, 0.0) for name in names] for factors in found]
     return {"out.factors": torch.tensor(rows, dtype=torch.float64)}
 
 
@@ -66,7 +71,7 @@ class _Traced(RFD):
         trainable = [sum(p.requires_grad for p in part.parameters()) for part in (backbone, head)]
         self.epochs_seen.append(
             [self.task - 1, self.epoch, self.optimizer.param_groups[0]["lr"], self.finetuning, backbone.training,
-             head.training, *trainable, *(factors.get(name, 0.0) for name in ("ce", "distkd_old", "distkd_new", "sm"))]
+             head.training, *trainable, *(factors.get(name, 0.0) for name in FACTORS["rfd.schedule"])]
         )  # fmt: skip
 
     def test(self) -> Evaluation:
@@ -75,17 +80,17 @@ class _Traced(RFD):
 
 
 class _OneBatch:
-    """The same few images once per pass."""
+    """The same few images of some classes once per pass."""
 
-    def __init__(self, classes: int) -> None:
-        self.classes, self.task, self.position = classes, 0, 0
+    def __init__(self) -> None:
+        self.classes, self.position = range(1), 0
 
     def __len__(self) -> int:
         return 1
 
     def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(self.task)
-        target = torch.arange(4) % self.classes + self.task * self.classes
+        generator = torch.Generator().manual_seed(self.classes.start)
+        target = torch.arange(4) % len(self.classes) + self.classes.start
         yield torch.randn(4, 3, 8, 8, generator=generator), target
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,7 +101,7 @@ class _Tasks(StatedTasks):
     """Every task has one batch of its own classes."""
 
     def train_loader(self, task: int) -> Any:
-        self.loader.task = task - 1
+        self.loader.classes = range(*self.boundaries[task - 1 : task + 1])
         return self.loader
 
     test_loader = train_loader
@@ -110,9 +115,9 @@ def phases(fixture: Fixture) -> dict[str, Tensor]:
         milestones=tuple(args["milestones"]), finetuning_epochs=args["finetuning_epochs"],
         finetuning_lr=args["finetuning_lr"], check_every=args["check_val_every_n_epoch"],
         lambdas=stated_lambdas(args), inversion=InversionRecipe(iterations=0),
+        validation_quirk=True,  # why: the trace was taken under the originals' trainer, which behaves like this
     )  # fmt: skip
-    size = args["num_classes"] // args["num_tasks"]
-    tasks = _Tasks([size] * args["num_tasks"], _OneBatch(size))
+    tasks = _Tasks(task_sizes(args["num_classes"], args["num_tasks"]), _OneBatch())
     with temporary_run() as (run, precision):
         learner = _Traced(
             recipe, IncrementalNetwork(CifarResNet(3, 2)), tasks, run, precision,

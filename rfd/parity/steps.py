@@ -29,7 +29,7 @@ def stated_recipe(args: dict[str, Any]) -> Recipe:
     """The numbers that a recording of a step states; the total of epochs does not matter to a step."""
     finetuning = args.get("finetuning_epochs", 0)
     return Recipe(
-        epochs=max(args["milestones"]) + finetuning + 1, base_lr=args["base_lr"], momentum=args["momentum"],
+        epochs=max(args["milestones"], default=0) + finetuning + 1, base_lr=args["base_lr"], momentum=args["momentum"],
         weight_decay=args["weight_decay"], lr_factor=args["lr_factor"], milestones=tuple(args["milestones"]),
         finetuning_epochs=finetuning, finetuning_lr=args.get("finetuning_lr", 0.0), lambdas=stated_lambdas(args),
         inversion=InversionRecipe(iterations=0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import rfd.factors as factors_module
 import rfd.inversion as inversion_module
@@ -71,6 +72,22 @@ def test_one_percent_in_one_coefficient_is_noticed(what, adapters, monkeypatch):
 @pytest.mark.parametrize("name", ["rfd.step.finetune", "rfd.abd.step.lwf_mc", "rfd.loss.lfd", "rfd.data.default_order"])
 def test_disturbed_inputs_are_noticed(name, adapters):
     assert self_test(ENTRIES[name], adapters).status == "sensitive"
+
+
+def test_tests_inside_the_finetuning_phase_put_the_traced_backbone_into_training_mode(adapters):
+    """The originals' trainer does so after every test; the recorded intervals never show it."""
+    fixture = open_recording(ENTRIES["rfd.flow.trace"]).fixture
+    fixture.args |= {"max_epochs": 4, "check_val_every_n_epoch": 1, "num_tasks": 3}
+    rows = adapters["rfd.flow.trace"].compute(fixture)["out.train"]
+    finetuning, backbone_trains = rows[:, 3].reshape(3, 4).tolist(), rows[:, 4].reshape(3, 4).tolist()
+    assert finetuning == [[0, 0, 1, 1]] * 3
+    assert backbone_trains == [[1, 1, 0, 1]] * 3
+
+
+def test_shares_of_classes_survive_single_precision(adapters):
+    fixture = open_recording(ENTRIES["rfd.data.split_sizes"]).fixture
+    fixture.inputs["cases"] = torch.tensor([[100, 6, 0.7]])
+    assert adapters["rfd.data.split_sizes"].compute(fixture)["out.sizes"][0, :7].tolist() == [70, 6, 6, 6, 6, 6, 0]
 
 
 def test_an_adapter_sees_no_outputs(adapters):
