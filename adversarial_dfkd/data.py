@@ -120,7 +120,9 @@ def constants(dataset: str, normalisation: Normalisation) -> tuple[tuple[float, 
 def test_tensor(
     dataset: str, images: Tensor | LazyImages, img_size: int, normalisation: Normalisation = "released"
 ) -> Tensor:
-    """Images as networks see them: resized on the shorter side (bilinear, in bytes) and normalised.
+    """Images as networks see them: resized (bilinear, in bytes) and normalised.
+
+    Images of tiny-imagenet are resized on the shorter side, those of other data sets to a square.
 
     Args:
         dataset: key of `FACTS`.
@@ -133,15 +135,16 @@ def test_tensor(
     """
     facts = FACTS[dataset]
     mean, std = constants(dataset, normalisation)
-    side = img_size if dataset == "tiny-imagenet" else SQUARE
+    # one number: of the shorter side
+    size = [img_size] if dataset == "tiny-imagenet" else [SQUARE, SQUARE]
     if isinstance(images, LazyImages):
-        small = [functional.resize(images.load(number), side) for number in range(len(images))]
+        small = [functional.resize(images.load(number), size) for number in range(len(images))]
         pixels = torch.stack([functional.pil_to_tensor(image) for image in small])
-    elif facts.resized and min(images.shape[2:]) != side:
-        pixels = torch.stack([functional.pil_to_tensor(functional.resize(_picture(one), side)) for one in images])
+    elif facts.resized and any(pixels != size[0] for pixels in images.shape[2:]):
+        pixels = torch.stack([functional.pil_to_tensor(functional.resize(_picture(one), size)) for one in images])
     else:
         pixels = images
-    return BatchTransform(TransformSpec(mean, std, side), train=False).normalise(pixels)
+    return BatchTransform(TransformSpec(mean, std, size[0]), train=False).normalise(pixels)
 
 
 test_tensor.__test__ = False  # not for pytest

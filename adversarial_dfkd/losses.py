@@ -43,13 +43,15 @@ class Weights:
     js_floor: float = PROBABILITY_FLOOR
 
 
-def disagreement_loss(student: Tensor, teacher: Tensor, floor: float = PROBABILITY_FLOOR) -> Tensor:
-    """1 minus the clamped Jensen-Shannon divergence at temperature 3, mean over all B K elements, limited to [0, 1].
+def disagreement_loss(
+    student: Tensor, teacher: Tensor, floor: float = PROBABILITY_FLOOR, temperature: float = TEMPERATURE
+) -> Tensor:
+    """1 minus the clamped Jensen-Shannon divergence at a temperature, mean over all B K elements, limited to [0, 1].
 
     The gradient reaches the images through the student only.
     Source: gaurav104/LRA@40a8941, the adversarial term of the novel generator.
     """
-    return jensen_shannon_agreement(student, teacher.detach(), TEMPERATURE, "mean", floor)
+    return jensen_shannon_agreement(student, teacher.detach(), temperature, "mean", floor)
 
 
 def entropy_term(teacher: Tensor, logarithm: EntropyLog = "log10") -> Tensor:

@@ -44,13 +44,12 @@ class Normaliser:
         return self._constants[key]
 
 
-def draw_jitter(height: int) -> tuple[int, int, bool]:
-    """Rows and columns to roll by, -height/8 .. height/8, and whether to mirror, from Python's generator.
+def draw_jitter(height: int, width: int) -> tuple[int, int, bool]:
+    """Rows and columns to roll by, at most an eighth of the side either way, and whether to mirror.
 
-    # rng: rows, columns, then the flip
+    # rng: Python's generator; rows, columns, then the flip
     """
-    span = height // 8
-    rows, columns = random.randint(-span, span), random.randint(-span, span)
+    rows, columns = (random.randint(-(side // 8), side // 8) for side in (height, width))
     return rows, columns, random.random() > 0.5
 
 

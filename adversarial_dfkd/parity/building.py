@@ -52,10 +52,9 @@ def in_recorded_format(fixture: Fixture, value: Any) -> Any:
 
 def named_network(fixture: Fixture, part: str) -> nn.Module:
     """Student or teacher, from its recorded description, filled."""
-    found = re.search(r"(\w+)(?:\((?:num_classes=(\d+))?(?:, in_channels=(\d+))?\))?(?:, |$)", fixture.args[part])
+    found = re.search(r"(\w+)(?:\(([^()]*)\))?(?:, |$)", fixture.args[part])
     name = found.group(1).lower().replace("wrn_", "wrn", 1)
-    given = zip(("num_classes", "in_channels"), found.groups()[1:], strict=True)
-    keywords = {key: int(value) for key, value in given if value}
+    keywords = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", found.group(2) or "")}
     return filled(fixture, NETWORKS[name](**keywords), part)
 
 
@@ -86,16 +85,16 @@ def built_loop(
 ) -> Iterator[AdversarialDistillation]:
     """The training loop with the recorded networks, in a run of its own in a temporary folder."""
     teacher = named_network(fixture, "teacher").eval().requires_grad_(False)
-    shape = options.latent_dim, options.img_size, 3
+    student = named_network(fixture, "student")
+    shape = options.latent_dim, options.img_size, next(student.parameters()).shape[1]
     generator = filled(fixture, build_novel_generator(*shape), "novel_generator")
     replay: MemoryBank | GenerativeReplay = MemoryBank(options.memory_capacity)
     if not options.has_bank:
         decoder, encoder = build_memory_generator(*shape)
         replay = GenerativeReplay(
             filled(fixture, decoder, "mem_generator"), filled(fixture, encoder, "encoder"), teacher,
-            count=options.replayed_images, lr=options.lr_G, weights=options.weights, noise=noise,
+            count=fixture.args["num_mem_samples"], lr=options.lr_G, weights=options.weights, noise=noise,
         )  # fmt: skip
-    student = named_network(fixture, "student")
     test = test or TestImages(torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.int64), 1)
     with tempfile.TemporaryDirectory() as folder:
         config = LRAOptions(**vars(options) | {"output_dir": folder})

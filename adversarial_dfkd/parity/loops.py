@@ -12,6 +12,7 @@ from torch import Tensor
 from adversarial_dfkd.evaluation import TestImages, running_means
 from adversarial_dfkd.learner import AdversarialDistillation
 from adversarial_dfkd.parity.building import RecordedNoise, built_loop, in_recorded_format, norms_after, options_of
+from adversarial_dfkd.parity.networks import sampled
 from adversarial_dfkd.parity.steps import reported
 from adversarial_dfkd.replay import MemoryBank
 from common.parity import Fixture, reproduces
@@ -19,6 +20,9 @@ from common.parity import Fixture, reproduces
 AGENT_OF = {
     "predfkd": "PREDFKDAgent", "mb": "PREDFKDMemAgent", "ours1": "PREDFKDMemMetaAgent", "ours2": "PREDFKDMetaAgent",
 }
+BANK_LIMIT = 512
+"""Numbers up to which a bank's batch was recorded in full."""
+
 RECORDED_STATE = ("fc.weight", "fc.bias", "bn1.running_mean", "bn1.running_var")
 
 
@@ -87,7 +91,7 @@ def bank_outputs(training: AdversarialDistillation, seen: Observer) -> dict[str,
         "out.memory_length_at_student_step": seen.before["length"],
         "out.memory_position": bank.position,
     }
-    return outputs | {f"out.memory{number}": batch for number, batch in enumerate(bank.batches)}
+    return outputs | {f"out.memory{number}": sampled(batch, BANK_LIMIT) for number, batch in enumerate(bank.batches)}
 
 
 def memory_outputs(losses: list[Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ def disagreement(fixture: Fixture) -> dict[str, Tensor]:
     outputs = {}
     for case in range(fixture.args["cases"]):
         student = fixture.inputs[f"student{case}"].requires_grad_()
-        loss = disagreement_loss(student, fixture.inputs[f"teacher{case}"])
+        teacher, temperature = fixture.inputs[f"teacher{case}"], fixture.args["temperature"]
+        loss = disagreement_loss(student, teacher, temperature=temperature)
         loss.backward()
         outputs |= {f"out.loss{case}": loss, f"grad.student{case}": student.grad}
     return outputs

@@ -34,7 +34,8 @@ NETWORKS = {
 }
 WITH_DROPOUT = ("mobilenetv2", "squeezenet")
 """Recorded in evaluation mode only."""
-NET_LIMIT, IMAGE_LIMIT = 256, 4096
+NET_LIMIT = 256
+"""Numbers up to which a feature map, or a buffer, was recorded in full."""
 
 
 def sampled(value: Tensor, limit: int) -> Tensor:
@@ -78,12 +79,19 @@ def network(fixture: Fixture) -> dict[str, Any]:
             if name not in WITH_DROPOUT:
                 fill(fixture, model, rule).train()
                 outputs[f"out.{rule}_train_logits"] = model(x)
-    norms = [key for key, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)]
-    if name not in WITH_DROPOUT and norms:
-        for key in (norms[0], norms[-1]):
-            for name in ("running_mean", "running_var"):
-                outputs[f"after.{key}.{name}"] = sampled(getattr(model.get_submodule(key), name), NET_LIMIT)
+                if rule == "hash":
+                    outputs |= statistics_after(model)
     return outputs
+
+
+def statistics_after(model: nn.Module) -> dict[str, Tensor]:
+    """Running statistics of the first and of the last norm layer, if there is any."""
+    norms = {key: layer for key, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    return {
+        f"after.{key}.{name}": sampled(getattr(norms[key], name).clone(), NET_LIMIT)
+        for key in [*norms][:1] + [*norms][-1:]
+        for name in ("running_mean", "running_var")
+    }
 
 
 @reproduces("lra.net.teacher_resnet34")
@@ -127,14 +135,14 @@ def generator(fixture: Fixture) -> dict[str, Any]:
     shape = of_size(fixture)
     model = build_novel_generator(*shape) if ".novel_" in fixture.id else build_memory_generator(*shape)[0]
     fill(fixture, model, fixture.args["init"]).train()
-    z = fixture.inputs["z"]
+    z, limit = fixture.inputs["z"], fixture.args["sample_limit"]
     with torch.no_grad():
         trained = model(z)
         outputs = buffers_after(model)
         evaluated = model.eval()(z)
     return outputs | {
-        "out.train_images": sampled(trained, IMAGE_LIMIT),
-        "out.eval_images": sampled(evaluated, IMAGE_LIMIT),
+        "out.train_images": sampled(trained, limit),
+        "out.eval_images": sampled(evaluated, limit),
         "args.out_shape": list(trained.shape),
         "args.parameters": parameters(model),
     }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adversarial_dfkd.learner import AdversarialDistillation
+from adversarial_dfkd.learner import MOMENTUM, AdversarialDistillation
 from adversarial_dfkd.meta import WEIGHT_DECAY, MetaUpdate, student_losses
 from adversarial_dfkd.parity.building import (
     GRADIENTS,
@@ -109,7 +109,7 @@ def reported(terms: dict[str, Tensor], columns: int) -> Tensor:
 def small_student(fixture: Fixture) -> dict[str, Any]:
     args, inputs = fixture.args, fixture.inputs
     student, teacher = named_network(fixture, "student").train(), named_network(fixture, "teacher").eval()
-    optimizer = torch.optim.SGD(student.parameters(), lr=args["lr_S"], momentum=0.9, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.SGD(student.parameters(), lr=args["lr_S"], momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     with torch.no_grad():
         targets = teacher(torch.cat([inputs["gen_imgs"], inputs["memory0"]]))
     meta = MetaUpdate(GRADIENTS[args["meta_gradient"]], args["lr_S_in"])

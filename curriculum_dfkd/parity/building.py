@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -36,7 +37,7 @@ class RecordedNoise:
     """Hands out recorded noise vectors one after the other."""
 
     def __init__(self, *recorded: Tensor) -> None:
-        self._draws: Iterator[Tensor] = iter(torch.cat(recorded))
+        self._draws: Iterator[Tensor] = itertools.chain.from_iterable(recorded)
 
     def __call__(self, count: int, length: int, device: torch.device) -> Tensor:
         return next(self._draws)
@@ -66,12 +67,12 @@ def build_student(fixture: Fixture) -> StagedClassifier:
     return student
 
 
-def networks_of(fixture: Fixture, options: DataFreeOptions, *noise: Tensor) -> Networks:
+def networks_of(fixture: Fixture, options: DataFreeOptions, *noise: Tensor, img_size: int = 32) -> Networks:
     """Teacher and student with recorded noise."""
-    dataset = fixture.args.get("dataset", fixture.args.get("normalise"))
+    dataset = fixture.args.get("normalise", fixture.args.get("dataset"))
     return Networks(
-        build_teacher(fixture), build_student(fixture), normaliser_of(dataset), fixture.args["num_classes"], 3, 32,
-        Precision(options, CPU), CPU, RecordedNoise(*noise) if noise else torch.randn,
+        build_teacher(fixture), build_student(fixture), normaliser_of(dataset), fixture.args["num_classes"], 3,
+        img_size, Precision(options, CPU), CPU, RecordedNoise(*noise) if noise else torch.randn,
     )
 
 

@@ -38,10 +38,11 @@ from curriculum_dfkd.parity.building import (
 )
 from curriculum_dfkd.parity.networks import statistics
 from curriculum_dfkd.supervised import SupervisedTraining
-from curriculum_dfkd.synthesis.base import Report
-from curriculum_dfkd.synthesis.cmi import ContrastiveInversion, Inspector
+from curriculum_dfkd.synthesis.base import Networks, Report
+from curriculum_dfkd.synthesis.cmi import ContrastiveInversion, Inspector, uses_stage_inputs
 from curriculum_dfkd.synthesis.contrast import PADDING, ContrastiveHead, FeatureBank, Places, Views
 from curriculum_dfkd.synthesis.deepinversion import DeepInversion
+from curriculum_dfkd.synthesis.generative import BETAS
 from curriculum_dfkd.synthesis.pool import ImagePool
 
 FIRST = 2
@@ -87,7 +88,7 @@ def curriculum_distillation(fixture: Fixture) -> dict[str, Any]:
 @reproduces(*(f"cudfkd.step.{name}" for name in ("dafl", "zskt", "dfq", "dfad", "dafl_cmi", "dfq_cmi")))
 def generative(fixture: Fixture) -> dict[str, Tensor]:
     args = fixture.args
-    betas = "cmi" if fixture.id.endswith("_cmi") else "cud"
+    betas = next(name for name, pair in BETAS.items() if list(pair) == args["betas"])
     without_betas = replace(fixture, args={name: value for name, value in args.items() if name != "betas"})
     options = check(flags(without_betas, args["method"], betas=betas, ep_steps=args["kd_steps"]))
     networks = networks_of(fixture, options, fixture.inputs["z_synth"], fixture.inputs["z_kd"])
@@ -114,14 +115,15 @@ def _student_outputs(report: StudentReport, step: int, name: str) -> dict[str, T
     return outputs | ({"out.images_0": report.images[:FIRST]} if step == 0 else {})
 
 
-def _pool(networks: Any, args: dict[str, Any]) -> ImagePool:
-    return ImagePool(DATASETS[args["normalise"]].transform, args["batch"], CPU, (3, 32, 32))
+def _pool(networks: Networks, args: dict[str, Any]) -> ImagePool:
+    shape = networks.channels, networks.img_size, networks.img_size
+    return ImagePool(DATASETS[args["normalise"]].transform, args["batch"], CPU, shape)
 
 
 @reproduces("cudfkd.step.deepinv")
 def deep_inversion(fixture: Fixture) -> dict[str, Tensor]:
     args = fixture.args
-    networks = networks_of(fixture, flags(fixture, "deepinv"))
+    networks = networks_of(fixture, flags(fixture, "deepinv"), img_size=fixture.inputs["x0"].shape[2])
     weights = {name: args[name] for name in ("bn", "oh", "adv", "tv", "l2")}
     synthesiser = DeepInversion(
         networks, _pool(networks, args), lr=args["lr_g"], steps=args["iterations"], batch=args["batch"],
@@ -144,9 +146,9 @@ def _recorded_jitter(fixture: Fixture) -> Iterator[None]:
     """Python's generator at the recorded seed; the recorded jitters must be what it draws."""
     state, seed = random.getstate(), fixture.args["python_random_seed"]
     random.seed(seed)
-    height = fixture.inputs["x0"].shape[2]
+    sides = fixture.inputs["x0"].shape[2:]
     for rows, columns, flip in fixture.inputs["jitter"].tolist():
-        if draw_jitter(height) != (rows, columns, bool(flip)):
+        if draw_jitter(*sides) != (rows, columns, bool(flip)):
             raise ValueError("the recorded jitters are not those of the recorded seed")
     random.seed(seed)
     try:
@@ -164,14 +166,13 @@ def contrastive_inversion(fixture: Fixture) -> dict[str, Any]:
     head = ContrastiveHead(width, args["head_dim"])
     fill_seeded(fixture, head, args["head_seed"])
     bank = FeatureBank(2 * width, args["bank_max"], CPU)
-    for rows in inputs.get("bank", torch.zeros(0, 2 * width)).split(args["batch"]):
-        if len(rows):
-            bank.add(rows)
+    rows = inputs.get("bank", torch.zeros(0, 2 * width))
+    bank.load_state_dict({"rows": rows, "pointer": len(rows) % args["bank_max"], "additions": len(rows)})
     synthesiser = ContrastiveInversion(
         networks, filled_generator(fixture, options), _pool(networks, args), bank, head,
-        Inspector(networks.teacher, by_stages=False), lr=args["lr_g"], steps=args["iterations"], batch=args["batch"],
-        weights={name: args[name] for name in ("cr", "bn", "oh", "adv")}, temperature=args["cr_T"],
-        negatives=args["n_neg"],
+        Inspector(networks.teacher, uses_stage_inputs(args["teacher"])), lr=args["lr_g"], steps=args["iterations"],
+        batch=args["batch"], weights={name: args[name] for name in ("cr", "bn", "oh", "adv")},
+        temperature=args["cr_T"], negatives=args["n_neg"],
     )  # fmt: skip
     synthesiser.begin()
     fill_seeded(fixture, synthesiser.generator, args["generator_seed"])
@@ -236,6 +237,7 @@ def _recorded_steps(training: SupervisedTraining, fixture: Fixture) -> None:
 def whole_run(fixture: Fixture) -> dict[str, Any]:
     args = fixture.args
     options = check(parse_config(DataFreeOptions, translate(args["flags"])))
+    options = replace(options, nz=args["nz"], ngf=args["ngf"])
     networks = networks_of(fixture, options, fixture.inputs["z"])
     synthesiser = synthesiser_of(fixture, options, networks)
     evaluator = Evaluator(_validation(fixture, options.batch_size), networks.precision, CPU)

@@ -51,7 +51,7 @@ def jittered(fixture: Fixture) -> dict[str, Tensor]:
     for number, (rows, columns, flip) in enumerate(fixture.inputs["jitter"].tolist()):
         state = random.getstate()
         random.seed(fixture.args["seeds"][number])
-        drawn = draw_jitter(images.shape[2])
+        drawn = draw_jitter(*images.shape[2:])
         random.setstate(state)
         if drawn != (rows, columns, bool(flip)):
             raise ValueError(f"seed {fixture.args['seeds'][number]} gives {drawn}, recorded {rows, columns, flip}")

@@ -62,7 +62,7 @@ class DeepInversion(Synthesiser):
         networks, x = self.networks, self.x
         networks.student.eval()
         with frozen(networks.student):
-            seen = jitter(x, *draw_jitter(x.shape[2]))  # rng: Python's generator
+            seen = jitter(x, *draw_jitter(*x.shape[2:]))  # rng: Python's generator
             with networks.precision.autocast(), self.taps.distances() as distances:
                 logits = networks.teacher(seen)
             logits = logits.float()
