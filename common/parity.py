@@ -62,11 +62,13 @@ class Adapter:
         derive: applied to our outputs and to the recorded ones alike before the comparison, where what was recorded
             is free in part (the sign of a singular vector); None compares as recorded.
         base: id of a fixture of the same folder that the adapter gets as `Fixture.base`; None: none.
+        needs_base: whether a folder without that fixture is malformed; otherwise `Fixture.base` is None there.
     """
 
     compute: Callable[[Fixture], Outputs]
     derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     base: str | None = None
+    needs_base: bool = True
 
 
 ADAPTERS: dict[str, Adapter] = {}
@@ -74,7 +76,10 @@ ADAPTERS: dict[str, Adapter] = {}
 
 
 def reproduces(
-    *ids: str, derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None, base: str | None = None
+    *ids: str,
+    derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+    base: str | None = None,
+    needs_base: bool = True,
 ):
     """Register a function as the counterpart of one or more recorded fixtures."""
 
@@ -82,7 +87,7 @@ def reproduces(
         for id in ids:
             if id in ADAPTERS:
                 raise ValueError(f"two adapters for fixture {id}")
-            ADAPTERS[id] = Adapter(compute, derive, base)
+            ADAPTERS[id] = Adapter(compute, derive, base, needs_base)
         return compute
 
     return register

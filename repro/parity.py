@@ -163,9 +163,10 @@ def open_recording(entry: Entry, adapter: Adapter | None = None) -> Recording:
     recording = read_recording(entry, answers, PARTLY_ANSWERS)
     if adapter is not None and adapter.base is not None:
         base = next((other for other in read_manifest(entry.path.parent) if other.id == adapter.base), None)
-        if base is None:
+        if base is not None:
+            recording.fixture.base = open_recording(base).fixture
+        elif adapter.needs_base:
             raise MalformedFixture(f"{adapter.base}, which {entry.id} builds on, is not in the same folder")
-        recording.fixture.base = open_recording(base).fixture
     return recording
 
 

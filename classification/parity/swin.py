@@ -23,8 +23,8 @@ from common.continual.hypermodel import bottleneck_gcn
 from common.parity import Fixture, reproduces
 from common.training.run import Run
 
-_HEADS, _CLASSES = 10, 10
-"""Of the full-size recording, which does not name them."""
+_HEADS, _CLASSES, _SMALL_CLASSES = 10, 10, 3
+"""Heads and their classes of the full-size recording, classes of the small importance: neither names them."""
 _FORWARD_GRADIENTS = (
     "patch_embed.proj.weight",
     "layers.0.blocks.1.attn.relative_position_bias_table",
@@ -103,12 +103,12 @@ def _built_learner(fixture: Fixture, data: FixedData, classes: int) -> Iterator[
             yield VDFDSwin(config, model, setting, data, run, 1.0, variant=TASK_INCREMENTAL_CODE)
 
 
-@reproduces("vdfd.swin.importance", base="vdfd.swin.small_forward")
+@reproduces("vdfd.swin.importance", base="vdfd.swin.small_forward", needs_base=False)
 def importance(fixture: Fixture) -> dict[str, object]:
     """The recording does not say how many classes there are; the one of the same network's logits does."""
     args, images = fixture.args, fixture.inputs["x"]
-    assert fixture.base is not None
-    classes = args.get("classes", fixture.base.args["classes"])
+    others = fixture.base.args if fixture.base is not None else {}
+    classes = args.get("classes", others.get("classes", _SMALL_CLASSES))
     batches = FixedBatches(images, torch.zeros(len(images), dtype=torch.long), args["batch"])
     with _built_learner(fixture, FixedData({1: batches}), classes) as learner:
         learner.start_task(1)

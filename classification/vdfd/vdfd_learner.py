@@ -138,19 +138,24 @@ class VDFD(FineTuning):
         """() regulariser of stored tasks whose functionals are now `gw`, (T, C)."""
         if not self.learns_precision:
             return squared_distance(gw, stored.gw_star, scale)
-        return quadratic_regulariser(
-            gw,
-            stored.gw_star,
+        term = quadratic_regulariser(
+            gw.double(),
+            stored.gw_star.double(),
             self.precision_of(stored),
             self.config.epsilons,
             quad_scale=scale,
             eps_in_quadratic=self.variant.precision_eps == "both",
         )
+        return term.to(gw.dtype)
 
     def precision_of(self, stored: RegularisedTasks) -> Tensor:
-        """(T, C, C) precision matrices of stored tasks."""
+        """(T, C, C) precision matrices of stored tasks.
+
+        In double precision: prototypes may be almost collinear, and the gradient of the log-determinant magnifies
+        what is rounded before. The matrices are small.
+        """
         unit = self.variant.precision_rows == "unit"
-        return precision_matrices(self.hypermodel, stored.adjacency, stored.prototypes, unit)
+        return precision_matrices(self.hypermodel, stored.adjacency, stored.prototypes, unit, torch.float64)
 
     # --- after a task -------------------------------------------------------------------------------------------
 

@@ -54,10 +54,15 @@ def crop_places(left: Tensor, top: Tensor, flip: Tensor, size: int) -> Places:
 
 
 def box_places(box: Tensor, flip: Tensor, size: int) -> Places:
-    """A box (B, 4) of inclusive corners x0, y0, x1, y1 stretched to `size` pixels, then mirrored where asked to."""
-    steps = torch.linspace(0, 1, size, device=box.device)
-    x0, y0, x1, y1 = box.to(torch.float32).T[:, :, None]
-    return Places(y0 + (y1 - y0) * steps, _mirrored(x0 + (x1 - x0) * steps, flip))
+    """A box (B, 4) of inclusive corners x0, y0, x1, y1 stretched to `size` pixels, then mirrored where asked to.
+
+    Within the box as torch's bilinear enlarging counts, in single precision; the corners are added in double, so that
+    the shares of two neighbouring pixels are those of the original, which cuts the box out and enlarges it.
+    """
+    steps = torch.arange(size, device=box.device, dtype=torch.float32)
+    x0, y0, x1, y1 = box.to(torch.float64).T[:, :, None]
+    rows, columns = (((last - first).float() / (size - 1) * steps) for first, last in ((y0, y1), (x0, x1)))
+    return Places(y0 + rows, _mirrored(x0 + columns, flip))
 
 
 class Views(NamedTuple):

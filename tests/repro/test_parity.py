@@ -195,6 +195,15 @@ def test_contradictory_recordings_fail(recorder, changes, expected):
     assert outcome.status == FAILED and expected in outcome.reasons[0]
 
 
+@pytest.mark.parametrize(("needs_base", "expected"), [(True, "toy.other, which toy.product builds on"), (False, "")])
+def test_another_recording_may_be_missing_only_where_it_is_not_needed(recorder, needs_base, expected):
+    entry = recorder.add()
+    adapter = Adapter(lambda fixture: product(fixture) if fixture.base is None else {}, None, "toy.other", needs_base)
+    outcome = parity.replay(entry, {entry.id: adapter})
+    assert outcome.status == (FAILED if needs_base else PASSED)
+    assert expected in " ".join(outcome.reasons)
+
+
 def test_pickled_content_is_not_loaded(recorder):
     entry = recorder.add(inputs={"in.x": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(MalformedFixture, match="cannot be read"):
