@@ -135,12 +135,11 @@ def test_tensor(
     """
     facts = FACTS[dataset]
     mean, std = constants(dataset, normalisation)
-    # one number: of the shorter side
-    size = [img_size] if dataset == "tiny-imagenet" else [SQUARE, SQUARE]
+    size = [img_size] if dataset == "tiny-imagenet" else [SQUARE, SQUARE]  # a single number: the shorter side's
     if isinstance(images, LazyImages):
         small = [functional.resize(images.load(number), size) for number in range(len(images))]
         pixels = torch.stack([functional.pil_to_tensor(image) for image in small])
-    elif facts.resized and any(pixels != size[0] for pixels in images.shape[2:]):
+    elif facts.resized and any(side != size[0] for side in images.shape[2:]):
         pixels = torch.stack([functional.pil_to_tensor(functional.resize(_picture(one), size)) for one in images])
     else:
         pixels = images
