@@ -146,7 +146,7 @@ def test_what_cannot_be_captured_stays_eager_and_says_so(flags, reason, recorder
     assert reason in (tmp_path / "log.txt").read_text()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: graphs cannot be captured here")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["task", "class", "class-ssl"])
 def test_on_cuda_captured_runs_end_near_the_eager_ones(kind, tmp_path):
     run_tiny(tmp_path / "eager", kind, "--eager", gpu="0")

@@ -212,7 +212,7 @@ class TestDeviceLoader:
         assert torch.equal(torch.cat([images for images, _ in batches]), transform(sample.images[order], draws))
         assert torch.equal(torch.cat([targets for _, targets in batches]), sample.labels[order])
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+    @pytest.mark.gpu
     def test_a_gpu_gives_the_same_batches_without_waiting_for_it(self, sample):
         def load(device):
             transform = BatchTransform(SPEC, train=True)

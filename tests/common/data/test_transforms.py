@@ -153,7 +153,7 @@ class TestBatchTransform:
         with pytest.raises(ValueError, match="0 to 8"):
             train_transform_at(SPEC, images, top, left, False)
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+    @pytest.mark.gpu
     def test_a_gpu_gives_the_same_bits(self, images):
         transform = BatchTransform(SPEC, train=True)
         draws = transform.draw(len(images), torch.Generator().manual_seed(3))

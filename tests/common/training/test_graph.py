@@ -206,7 +206,7 @@ def test_which_optimisers_can_be_captured():
     assert not is_capturable(torch.optim.RMSprop(weights)) and not is_capturable(torch.optim.AdamW(weights, fused=True))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: graphs cannot be captured here")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["Adam", "amsgrad", "SGD"])
 def test_cuda_graphs_train_like_eager_steps(name, batches):
     """Both sides have their rates on the device; what remains is the order of sums inside kernels."""
