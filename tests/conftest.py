@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hidden_gpus() -> Iterator[pytest.MonkeyPatch]:
+def hidden_gpus() -> Iterator[None]:
     """Let this process and the programs that it starts find no GPU.
 
     Recorded numbers and exact comparisons hold on a CPU; on a GPU, sums are ordered otherwise.
@@ -30,7 +30,7 @@ def hidden_gpus() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VISIBLE, "")
         patch.setattr(torch.cuda, "is_available", lambda: False)
-        yield patch
+        yield
 
 
 @pytest.fixture(autouse=True)
