@@ -9,8 +9,8 @@
 # No published table has these rows.  Weights of the terms, student's rate and temperatures are those of the published
 # rows.  Ours, chosen on seed 0 in runs of 2000 student updates (README, "Desk bench"): generators of 32 filters, their
 # rates for DAFL, ZSKT and DFAD (published: 1e-3; a faster generator left the students of ZSKT and DFAD at chance),
-# student updates per synthesis update (10 for ZSKT, published: 5; 5 for DFQ, published: 10).  ADI and CMI make 20 calls
-# of 50 and 20 updates (published: 400 of 1000 and of 200), 128 images each; CMI has 1024 negatives.
+# student updates per synthesis update (10 for ZSKT, published: 5; 5 for DFQ, published: 10).  ADI makes 40 calls of 25
+# updates (published: 400 of 1000), CMI 20 of 20 (400 of 200), of 128 images; CMI has 1024 negatives.
 # In bf16, several times as fast where the processor has units for it (label "fast"); elsewhere: --precision fp32.
 set -eu
 ROWS="teacher vanilla dafl zskt dfad dfq adi cmi cudfkd"
@@ -54,7 +54,7 @@ if wanted dfq; then
 fi
 
 if wanted adi; then
-    desk adi main.py --method deepinv --kd_steps 400 --g_steps 50 --lr_g 0.1 --adv 1 --bn 10 --oh 1 --T 20 \
+    desk adi main.py --method deepinv --kd_steps 200 --g_steps 25 --lr_g 0.1 --adv 1 --bn 10 --oh 1 --T 20 \
         --synthesis_batch_size 128 --overrides "$@"
 fi
 
