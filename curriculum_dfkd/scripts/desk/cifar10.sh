@@ -10,7 +10,7 @@
 # rows.  Ours, chosen on seed 0 in runs of 2000 student updates (README, "Desk bench"): generators of 32 filters, their
 # rates for DAFL, ZSKT and DFAD (published: 1e-3; a faster generator left the students of ZSKT and DFAD at chance),
 # student updates per synthesis update (10 for ZSKT, published: 5; 5 for DFQ, published: 10).  ADI makes 40 calls of 25
-# updates (published: 400 of 1000), CMI 20 of 20 (400 of 200), of 128 images; CMI has 1024 negatives.
+# updates (published: 200 of 1000), CMI 20 of 20 (200 of 200), of 128 images; CMI has 1024 negatives.
 # In bf16, several times as fast where the processor has units for it (label "fast"); elsewhere: --precision fp32.
 set -eu
 ROWS="teacher vanilla dafl zskt dfad dfq adi cmi cudfkd"
